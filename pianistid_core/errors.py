@@ -1,0 +1,101 @@
+"""Every error that PianistID Lab raises on purpose.
+
+    PianistIDError
+    ├── MidiError            a file is not MIDI, is cut off, or holds no piano notes
+    ├── InvalidNotesError    arrays of notes that contradict each other
+    ├── ExtractionError      a clip has no notes, or no chords, to draw a concept from
+    ├── ConfigError          a config with one or more faults, all of them listed
+    ├── DataError            something about a data set
+    │   ├── DataRootError    a data root that is missing or cannot be written
+    │   ├── ArchiveError     an archive that is broken or not safe to unpack
+    │   ├── ImportSourceError  a source that cannot be imported
+    │   ├── SplitError       a split that is missing, contradictory or impossible
+    │   └── FetchError       a download that failed
+    ├── ModelError           an architecture, or an input to it, that cannot be
+    ├── CheckpointError      a checkpoint that cannot be read or does not fit
+    ├── RunError             a run that is missing, busy or damaged
+    └── TrackingError        an experiment tracker that cannot be reached
+
+A message is one sentence that says what came, what is allowed and what to do next. The command line prints it and
+exits with status 1; the lab shows it in place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PianistIDError(Exception):
+    """Root of the tree: catch this to catch everything the project raises on purpose."""
+
+
+class MidiError(PianistIDError):
+    """A MIDI file that cannot be read, or holds nothing to play."""
+
+
+class InvalidNotesError(PianistIDError):
+    """Note arrays of different lengths, out of range, or not finite."""
+
+
+class ExtractionError(PianistIDError):
+    """A clip that lacks what a concept is drawn from, such as notes or chords."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a config: the dotted key, and a sentence with the fix."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(PianistIDError):
+    """A config that is refused; `faults` lists everything wrong with it, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault], *, source: str = "config") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__(f"{source}: {count}: " + "; ".join(str(fault) for fault in self.faults))
+
+
+class DataError(PianistIDError):
+    """Something wrong with a data set."""
+
+
+class DataRootError(DataError):
+    """A data root that does not exist, is not one, or cannot be written."""
+
+
+class ArchiveError(DataError):
+    """An archive that is broken, or that would escape, explode or overwrite."""
+
+
+class ImportSourceError(DataError):
+    """A source in none of the layouts that can be imported."""
+
+
+class SplitError(DataError):
+    """A split that is missing, contradicts the clips, or cannot be made as asked."""
+
+
+class FetchError(DataError):
+    """A download that failed: offline, refused, incomplete or altered."""
+
+
+class ModelError(PianistIDError):
+    """A model that cannot be built, or an input of the wrong shape."""
+
+
+class CheckpointError(PianistIDError):
+    """A checkpoint that is missing, damaged, or of another architecture or class list."""
+
+
+class RunError(PianistIDError):
+    """A run that is missing, already running, or damaged."""
+
+
+class TrackingError(PianistIDError):
+    """An experiment tracker that cannot be reached or refuses."""
