@@ -1,0 +1,124 @@
+"""Small tables and safe names: how the data root's CSV files are read and written, what may name a folder."""
+
+import csv
+import math
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+from pianistid_core.errors import DataError
+
+__all__ = [
+    "TableError",
+    "csv_bytes",
+    "is_plain_name",
+    "is_track",
+    "listed",
+    "rows",
+    "seconds",
+    "whole_number",
+    "write_atomically",
+]
+
+_MAX_CSV_BYTES = 256 << 20
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10))}
+)
+
+
+class TableError(DataError):
+    """A CSV that cannot be read; the caller says which."""
+
+
+def rows(path: Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line number, row by column name) of a CSV; an unnamed first column is called ''.
+
+    Raises: TableError, whose message names the line.
+    """
+    try:
+        if path.stat().st_size > _MAX_CSV_BYTES:
+            raise TableError(f"larger than {_MAX_CSV_BYTES >> 20} MB, which no table of recordings is")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(f"not UTF-8 text (byte {error.start}); save it as a UTF-8 CSV") from error
+    except OSError as error:
+        raise TableError(f"cannot be read: {error.strerror}") from error
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        absent = [name for name in required if name not in header]
+        if absent:
+            raise TableError(f"line 1: no column {listed(absent)}; it has {listed(header) or 'none'}")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise TableError(
+                    f"line {reader.line_num}: {len(cells)} columns where the header has {len(header)}"
+                )
+            yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    except csv.Error as error:
+        raise TableError(f"line {reader.line_num}: {error}") from error
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """The bytes of a CSV as pandas would write it."""
+    text = StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file aside and renames it into place, so that a reader sees the old or the new one, whole."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is safe for a file on every system: no separators, controls or reserved words."""
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or name[0] in ".-~ " or name[-1] in ". ":
+        return False
+    if any(character in '/\\:*?"<>|' or unicodedata.category(character)[0] == "C" for character in name):
+        return False
+    return name.split(".")[0].lower() not in _RESERVED
+
+
+def is_track(track: str) -> bool:
+    """Whether a track reads source/recording and stays inside the folder that it is looked up in."""
+    source, slash, recording = track.partition("/")
+    return bool(slash) and _is_component(source) and _is_component(recording)
+
+
+def _is_component(name: str) -> bool:
+    """Looser than is_plain_name: what a researcher's own folder may be called, as long as it stays inside."""
+    return bool(name) and name not in {".", ".."} and not any(sign in name for sign in "/\\\0")
+
+
+def seconds(value: object) -> float | None:
+    """A number or its text as seconds; None when it is not a finite number of at least 0."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number from 0, in plain digits; None when it is anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, quoted."""
+    return ", ".join(repr(name) for name in names)
