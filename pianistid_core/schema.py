@@ -7,22 +7,21 @@
 `parse` turns a mapping into an instance and gives every fault at once; `fields_of` describes the fields for a
 form; `to_plain` gives the mapping back. Annotations may be bool, int, float, str, `X | None`, `tuple[X, ...]`,
 another such dataclass, or a union of them chosen by a sibling (`variants`). A class may define
-`cross_check(self, prefix) -> list[Fault]` for rules over several fields; it runs when each is sound by itself.
+`cross_check(self, prefix) -> list[Fault]` for rules over several fields; it runs once each is sound by itself.
 """
 
 import contextlib
 import dataclasses
 import difflib
-import functools
 import math
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pianistid_core.errors import Fault
+from pianistid_core.fields import Field, FieldInfo, Meta, declared, fields_of, join_key, option, to_plain
 from pianistid_core.strict_yaml import read_yaml, write_yaml
 
 __all__ = [
@@ -37,173 +36,18 @@ __all__ = [
     "write_yaml",
 ]
 
-Level = Literal["basic", "advanced"]
-Kind = Literal["bool", "int", "float", "str", "choice", "list", "group"]
-When = tuple[str, tuple[Any, ...]]
 T = TypeVar("T")
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MAX_TEXT = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Meta:
-    """What `option()` was told; kept in the dataclass field's metadata."""
-
-    label: str
-    help: str
-    level: Level
-    choices: tuple[Any, ...] | None
-    low: float | None
-    high: float | None
-    low_open: bool
-    high_open: bool
-    step: float | None
-    length: tuple[int, int] | None
-    when: When | None
-    unit: str
-    key: str | None
-    variants: tuple[str, Mapping[Any, type]] | None
-
-
-def option(
-    default: Any = MISSING,
-    *,
-    default_factory: Any = MISSING,
-    label: str,
-    help: str,
-    level: Level = "basic",
-    choices: tuple[Any, ...] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    low_open: bool = False,
-    high_open: bool = False,
-    step: float | None = None,
-    length: tuple[int, int] | None = None,
-    when: When | None = None,
-    unit: str = "",
-    key: str | None = None,
-    variants: tuple[str, Mapping[Any, type]] | None = None,
-) -> Any:
-    """Declares one field of a schema.
-
-    `low` and `high` are inclusive unless `low_open` or `high_open`; on a list they, and `choices`, hold for each
-    item. `length` is the smallest and largest number of items (or characters). `when=("name", values)`: the field
-    matters only while that sibling, or dotted key from the root, has one of the values. `key` is the name in the
-    YAML where it differs from the attribute's. `variants=("sibling", {value: class})`: the sibling, declared before
-    this field, chooses the group's class.
-    """
-    meta = _Meta(
-        label=label, help=help, level=level, choices=choices, low=low, high=high, low_open=low_open,
-        high_open=high_open, step=step, length=length, when=when, unit=unit, key=key, variants=variants,
-    )  # fmt: skip
-    if default is not MISSING:
-        return dataclasses.field(default=default, metadata={"option": meta})
-    if default_factory is not MISSING:
-        return dataclasses.field(default_factory=default_factory, metadata={"option": meta})
-    return dataclasses.field(metadata={"option": meta})
-
-
-@dataclass(frozen=True, kw_only=True)
-class FieldInfo:
-    """One field as a form or a reference table needs it.
-
-    `kind` "group" is a section's heading, followed by the section's fields; a list of groups has `item_kind`
-    "group" and `item_fields`, whose keys are relative to one item. `when` holds dotted keys from the root, all to
-    be met.
-    """
-
-    key: str
-    label: str
-    help: str
-    kind: Kind
-    optional: bool
-    default: Any
-    choices: tuple[Any, ...] | None
-    low: float | None
-    high: float | None
-    low_open: bool
-    high_open: bool
-    step: float | None
-    length: tuple[int, int] | None
-    level: Level
-    unit: str
-    when: tuple[When, ...]
-    item_kind: Kind | None
-    item_fields: tuple["FieldInfo", ...]
-
-    @property
-    def section(self) -> str:
-        """The dotted key of the group this field stands in, "" at the root."""
-        return self.key.rpartition(".")[0]
-
-    def matters(self, values: Mapping[str, Any]) -> bool:
-        """Says whether the field has any effect, given the other fields' values by dotted key."""
-        return all(values.get(key) in allowed for key, allowed in self.when if key in values)
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A dataclass field with its annotation taken apart."""
-
-    name: str
-    key: str
-    kind: Kind
-    optional: bool
-    group: type | None
-    item: "_Field | None"
-    meta: _Meta
-    field: dataclasses.Field[Any]
-
-    @property
-    def group_class(self) -> type:
-        if self.group is None:
-            raise TypeError(f"{self.key} is not a section")
-        return self.group
-
-    def default(self, base: object) -> Any:
-        """Gives the value for a key left out, or MISSING when it must be given."""
-        if base is not None:
-            return getattr(base, self.name)
-        if self.field.default is not MISSING:
-            return self.field.default
-        return MISSING if self.field.default_factory is MISSING else self.field.default_factory()
-
-
-@functools.cache
-def _fields(cls: type) -> tuple[_Field, ...]:
-    hints = typing.get_type_hints(cls)
-    found = []
-    for field in dataclasses.fields(cls):
-        if "option" not in field.metadata:
-            raise TypeError(f"{cls.__name__}.{field.name} is not written with option()")
-        found.append(_take_apart(field.name, hints[field.name], field.metadata["option"], field))
-    return tuple(found)
-
-
-def _take_apart(name: str, annotation: Any, meta: _Meta, field: dataclasses.Field[Any]) -> _Field:
-    optional, item, group = False, None, None
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
-        optional = len(members) < len(typing.get_args(annotation))
-        annotation = members[0]
-    kind: Kind
-    if meta.variants is not None or dataclasses.is_dataclass(annotation):
-        kind, group = "group", annotation
-    elif typing.get_origin(annotation) in (tuple, list):
-        kind, item = "list", _take_apart(name, typing.get_args(annotation)[0], meta, field)
-    elif annotation in (bool, int, float, str):
-        kind = typing.cast(Kind, annotation.__name__) if meta.choices is None else "choice"
-    else:
-        raise TypeError(f"the schema has no rule for the annotation of {name}: {annotation!r}")
-    return _Field(name, meta.key or name, kind, optional, group, item, meta, field)
+_MAX_ITEMS = 1000
 
 
 def parse(
     cls: type[T], mapping: object, *, prefix: str = "", base: T | None = None
 ) -> tuple[T | None, list[Fault]]:
-    """Builds `cls` from a mapping, or gives all its faults; keys left out come from `base`, else the defaults."""
+    """Builds `cls` from a mapping, or gives all its faults; `base` holds the values of keys left out."""
     reader = _Reader()
     try:
         instance = reader.group(_Choice(cls), mapping, prefix, base)
@@ -214,7 +58,7 @@ def parse(
 
 @dataclass(frozen=True)
 class _Choice:
-    """The class a group is read as and, where a sibling chose it, that sibling's value and the other classes."""
+    """The class a group is read as; where a sibling chose it, that sibling's value and the other classes."""
 
     cls: type
     by: str = ""
@@ -239,13 +83,13 @@ class _Reader:
     def group(self, choice: _Choice, mapping: object, prefix: str, base: object) -> Any:
         if mapping is None:  # `model_cfg:` with nothing after it
             mapping = {}
-        fields = _fields(choice.cls)
+        fields = declared(choice.cls)
         if not isinstance(mapping, Mapping):
             raise self.refuse(prefix, f"got {_show(mapping)}; give a section with the keys {_listed(fields)}")
         known = {field.key for field in fields}
         for key in mapping:
             if key not in known:
-                self.faults.append(Fault(_join(prefix, key), _unknown(choice, key, mapping)))
+                self.faults.append(Fault(join_key(prefix, _name(key)), _unknown(choice, key, mapping)))
         values: dict[str, Any] = {}
         for field in fields:
             with contextlib.suppress(_Bad):
@@ -259,9 +103,9 @@ class _Reader:
         return instance
 
     def field(
-        self, field: _Field, mapping: Mapping[Any, Any], prefix: str, base: object, siblings: dict[str, Any]
+        self, field: Field, mapping: Mapping[Any, Any], prefix: str, base: object, siblings: dict[str, Any]
     ) -> Any:
-        dotted = _join(prefix, field.key)
+        dotted = join_key(prefix, field.key)
         if field.kind == "group":
             return self.group_field(field, mapping.get(field.key), dotted, base, siblings)
         if field.key not in mapping:
@@ -272,7 +116,7 @@ class _Reader:
         return self.value(field, mapping[field.key], dotted)
 
     def group_field(
-        self, field: _Field, value: object, dotted: str, base: object, siblings: dict[str, Any]
+        self, field: Field, value: object, dotted: str, base: object, siblings: dict[str, Any]
     ) -> Any:
         if field.meta.variants is None:
             default = field.default(base)
@@ -286,7 +130,7 @@ class _Reader:
         inherited = default if type(default) is chosen else None
         return self.group(_Choice(chosen, by, siblings[by], classes), value, dotted, inherited)
 
-    def value(self, field: _Field, value: Any, dotted: str) -> Any:
+    def value(self, field: Field, value: Any, dotted: str) -> Any:
         if value is None:
             if field.optional:
                 return None
@@ -300,9 +144,9 @@ class _Reader:
             raise self.refuse(dotted, f"got {_show(value)}; give {_allowed(field)}{_hint(field, value)}")
         return fitting
 
-    def items(self, field: _Field, value: Any, dotted: str) -> tuple[Any, ...]:
+    def items(self, field: Field, value: Any, dotted: str) -> tuple[Any, ...]:
         item = field.item
-        shortest, longest = field.meta.length or (0, 1000)
+        shortest, longest = field.meta.length or (0, _MAX_ITEMS)
         if item is None or not isinstance(value, list | tuple) or not shortest <= len(value) <= longest:
             raise self.refuse(dotted, f"got {_show(value)}; give {_allowed(field)}")
         found = []
@@ -314,7 +158,7 @@ class _Reader:
         return tuple(found)
 
 
-def _fit(field: _Field, value: Any) -> Any:
+def _fit(field: Field, value: Any) -> Any:
     """Gives the value as the field's type and within its bounds, or MISSING."""
     meta = field.meta
     if meta.choices is not None:
@@ -344,68 +188,10 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _within(number: float, meta: _Meta) -> bool:
+def _within(number: float, meta: Meta) -> bool:
     if meta.low is not None and (number < meta.low or (meta.low_open and number == meta.low)):
         return False
     return meta.high is None or not (number > meta.high or (meta.high_open and number == meta.high))
-
-
-def fields_of(
-    cls: type, *, values: Mapping[str, Any] | None = None, prefix: str = "", base: object = None
-) -> list[FieldInfo]:
-    """Describes each field of a schema in order; `values`, as in the YAML, decide between variants."""
-    return _describe(cls, values or {}, prefix, base, ())
-
-
-def _describe(
-    cls: type, values: Mapping[str, Any], prefix: str, base: object, when: tuple[When, ...]
-) -> list[FieldInfo]:
-    names = {field.name: field.key for field in _fields(cls)}
-    found: list[FieldInfo] = []
-    for field in _fields(cls):
-        conditions = when
-        if field.meta.when is not None:
-            name, allowed = field.meta.when
-            conditions += ((_join(prefix, names[name]) if name in names else name, allowed),)
-        default = field.default(base)
-        if field.kind != "group":
-            found.append(_info(field, _join(prefix, field.key), default, conditions))
-            continue
-        group = field.group_class
-        if field.meta.variants is not None:
-            by, classes = field.meta.variants
-            chooser = next(f for f in _fields(cls) if f.name == by)
-            chosen = values.get(chooser.key, chooser.default(base))
-            known = isinstance(chosen, str | None) and chosen in classes
-            group = classes[chosen if known else chooser.default(base)]
-        if type(default) is not group:
-            default = group()
-        dotted = _join(prefix, field.key)
-        found.append(_info(field, dotted, None, conditions))
-        given = values.get(field.key)
-        inner = given if isinstance(given, Mapping) else {}
-        found.extend(_describe(group, inner, dotted, default, conditions))
-    return found
-
-
-def _info(field: _Field, dotted: str, default: Any, when: tuple[When, ...]) -> FieldInfo:
-    meta, item = field.meta, field.item
-    return FieldInfo(
-        key=dotted, label=meta.label, help=meta.help, kind=field.kind, optional=field.optional,
-        default=None if default is MISSING else to_plain(default), choices=meta.choices, low=meta.low,
-        high=meta.high, low_open=meta.low_open, high_open=meta.high_open, step=meta.step, length=meta.length,
-        level=meta.level, unit=meta.unit, when=when, item_kind=None if item is None else item.kind,
-        item_fields=tuple(fields_of(item.group_class)) if item is not None and item.kind == "group" else (),
-    )  # fmt: skip
-
-
-def to_plain(value: Any) -> Any:
-    """Turns an instance of a schema into dicts, lists and scalars, complete and in the schema's order."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.key: to_plain(getattr(value, field.name)) for field in _fields(type(value))}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
@@ -423,7 +209,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 def _unknown(choice: _Choice, key: Any, mapping: Mapping[Any, Any]) -> str:
     """Says what an unknown key may have been meant to be: a neighbour, another choice's key, a nested one."""
-    fields = _fields(choice.cls)
+    fields = declared(choice.cls)
     known = [field.key for field in fields]
     context = f" for {choice.by} {_word(choice.value)}" if choice.by else ""
     if not isinstance(key, str):
@@ -431,7 +217,7 @@ def _unknown(choice: _Choice, key: Any, mapping: Mapping[Any, Any]) -> str:
     inside = fields_of(choice.cls, values=mapping)
     nested = {info.key.rpartition(".")[2]: info.key for info in reversed(inside)}
     for value, other in choice.others.items():
-        if other is not choice.cls and key in {field.key for field in _fields(other)} and key not in known:
+        if other is not choice.cls and key in {field.key for field in declared(other)} and key not in known:
             owner = f"{choice.by} {_word(value)}"
             return f"unknown key{context}; it belongs to {owner}; allowed are {_listed(fields)}"
     meant = nested.get(key) or closest(key, known)
@@ -443,7 +229,7 @@ def _unknown(choice: _Choice, key: Any, mapping: Mapping[Any, Any]) -> str:
     return f"unknown key{context}; allowed are {_listed(fields)}"
 
 
-def _hint(field: _Field, value: Any) -> str:
+def _hint(field: Field, value: Any) -> str:
     if isinstance(value, str) and field.meta.choices is not None:
         words = {str(c): c for c in field.meta.choices}
         if field.optional:
@@ -457,22 +243,22 @@ def _hint(field: _Field, value: Any) -> str:
     return ""
 
 
-def _allowed(field: _Field) -> str:
+def _allowed(field: Field) -> str:
     """Says in words what a field takes."""
     return _bounded(field) + (", or null" if field.optional else "")
 
 
-def _bounded(field: _Field) -> str:
+def _bounded(field: Field) -> str:
     meta = field.meta
     if field.kind == "list":
-        shortest, longest = meta.length or (0, 1000)
+        shortest, longest = meta.length or (0, _MAX_ITEMS)
         count = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
         each = "" if field.item is None else f", each {_bounded(field.item)}"
         return f"a list of {count} items{each}"
     if meta.choices is not None:
         return "one of " + ", ".join(_word(choice) for choice in meta.choices)
     if field.kind == "group":
-        return f"a section with the keys {_listed(_fields(field.group_class))}"
+        return f"a section with the keys {_listed(declared(field.group_class))}"
     if field.kind == "bool":
         return "true or false"
     if field.kind == "str":
@@ -484,7 +270,7 @@ def _bounded(field: _Field) -> str:
     return noun + low + (" and" if low and high else "") + high
 
 
-def _listed(fields: Sequence[_Field]) -> str:
+def _listed(fields: Sequence[Field]) -> str:
     return ", ".join(field.key for field in fields) or "(none)"
 
 
@@ -509,6 +295,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _join(prefix: str, key: Any) -> str:
-    name = _cut(key if isinstance(key, str) and not _UNPRINTABLE.search(key) else repr(key))
-    return f"{prefix}.{name}" if prefix else name
+def _name(key: Any) -> str:
+    """Gives a key as it can stand in a message: short and on one line."""
+    return _cut(key if isinstance(key, str) and not _UNPRINTABLE.search(key) else repr(key))

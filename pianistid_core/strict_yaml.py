@@ -1,12 +1,12 @@
 """The strict reader for YAML that people write or upload: plain data or one clear sentence, and never a hang.
 
-It accepts one document, UTF-8, at most 100 kB, nested at most 30 deep, whose root is a mapping with text keys.
-It refuses anchors, aliases, merge keys and tags, and a key given twice. It differs from YAML 1.1 in four ways:
-`1e-3` is a number; `1:30`, `012` and dates stay text. No Python object is ever built from a tag.
+It accepts one document, UTF-8, at most 100 kB, nested at most 30 deep, whose root is a mapping with text
+keys. It refuses anchors, aliases, merge keys and tags, and a key given twice. It differs from YAML 1.1 in four
+ways: `1e-3` is a number; `1:30`, `012` and dates stay text. No Python object is ever built from a tag.
 """
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -28,9 +28,12 @@ _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset({"yes", "true", "on"})
 
 
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Gives PyYAML's table, first character -> what an unquoted scalar may be."""
-    table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+_Resolvers = dict[str, list[tuple[str, re.Pattern[str]]]]
+
+
+def _resolvers() -> _Resolvers:
+    """Gives, by first character, what an unquoted scalar may be, as PyYAML's resolver wants it."""
+    table: _Resolvers = {}
     for name, pattern, first in (
         ("bool", _BOOL, "yYnNtTfFoO"),
         ("int", _INT, "-+0123456789"),
@@ -41,6 +44,11 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
         for character in first:
             table.setdefault(character, []).append((_TAG + name, pattern))
     return table
+
+
+def _resolvers_of_both() -> _Resolvers:
+    ours, theirs = _resolvers(), yaml.SafeDumper.yaml_implicit_resolvers
+    return {first: theirs.get(first, []) + ours.get(first, []) for first in theirs.keys() | ours.keys()}
 
 
 class _Loader(yaml.SafeLoader):
@@ -67,10 +75,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Writes plain data so that this reader, and any YAML 1.1 reader, gets the same data back."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + _resolvers().get(first, [])
-        for first in yaml.SafeDumper.yaml_implicit_resolvers.keys() | _resolvers().keys()
-    }
+    yaml_implicit_resolvers = _resolvers_of_both()
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -113,7 +118,7 @@ def read_yaml(text: str | bytes, *, source: str = "config") -> dict[str, Any]:
 
 
 def write_yaml(data: dict[str, Any]) -> str:
-    """Writes plain data in the order given; `read_yaml` gives it back, and writing that again the same bytes."""
+    """Writes plain data in the order given; `read_yaml` gives it back, and that again gives the same bytes."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
