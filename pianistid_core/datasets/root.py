@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.tables import (
     TableError,
     csv_bytes,
@@ -26,9 +27,9 @@ from pianistid_core.datasets.tables import (
     rows,
     seconds,
     whole_number,
-    write_atomically,
 )
 from pianistid_core.errors import DataRootError, SplitError
+from pianistid_core.midi import CLIP_LENGTH_S
 
 __all__ = [
     "PARTS",
@@ -46,7 +47,6 @@ __all__ = [
 PARTS = ("train", "test", "validation")
 RECORDING_COLUMNS = ("track", "pianist", "album", "composition", "setting", "duration_s")
 
-_CLIP_SECONDS = 30.0
 _CLIP_NAME = re.compile(r"clip_(\d{1,9})\.midi?", re.IGNORECASE)
 _MAX_JSON_BYTES = 1 << 20
 
@@ -118,9 +118,7 @@ class DataRoot:
         chosen = Path(path or os.environ.get("PIANISTID_HOME") or "workspace")
         root = cls(chosen)
         if root.path.exists() and not root.path.is_dir():
-            raise DataRootError(
-                f"data root {root.path} is a file, not a folder; name a folder with --data-root"
-            )
+            raise DataRootError(f"data root {root.path} is a file, not a folder; name a folder with --data-root")
         return root
 
     def __repr__(self) -> str:
@@ -212,9 +210,7 @@ class DataRoot:
             yield from read_recordings_file(self.recordings_file)
         for source in _folders(self.raw_dir):
             for recording in _folders(Path(source.path)):
-                info = _read_metadata(
-                    f"{source.name}/{recording.name}", Path(recording.path, "metadata.json")
-                )
+                info = _read_metadata(f"{source.name}/{recording.name}", Path(recording.path, "metadata.json"))
                 if info is not None:
                     yield info
         for name in self.split_names():
@@ -225,18 +221,12 @@ class DataRoot:
                 continue
             for entries in split.parts.values():
                 for entry in entries:
-                    yield RecordingInfo(
-                        entry.track, split.class_names[entry.pianist], duration_s=entry.duration_s
-                    )
+                    yield RecordingInfo(entry.track, split.class_names[entry.pianist], duration_s=entry.duration_s)
 
 
 def missing_clips(root: DataRoot, entries: Iterable[SplitEntry]) -> list[str]:
     """The tracks that have no clips though they are long enough for one (a clip is 30 s)."""
-    return [
-        entry.track
-        for entry in entries
-        if entry.duration_s >= _CLIP_SECONDS and not root.clip_paths(entry.track)
-    ]
+    return [entry.track for entry in entries if entry.duration_s >= CLIP_LENGTH_S and not root.clip_paths(entry.track)]
 
 
 def require_clips(root: DataRoot, split: Split, part: str) -> None:
@@ -250,7 +240,7 @@ def require_clips(root: DataRoot, split: Split, part: str) -> None:
         more = ", ..." if len(missing) > 3 else ""
         raise SplitError(
             f"split {split.name!r} names {len(missing)} of {len(entries)} {part} recordings that have "
-            f"no clips in {root.clips_dir} ({', '.join(missing[:3])}{more}): import them, or make another split"
+            f"no clips in {root.clips_dir} ({', '.join(missing[:3])}{more}): import them, or use another"
         )
 
 
@@ -270,12 +260,8 @@ def write_split(root: DataRoot, split: Split, *, overwrite: bool = False) -> Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part, entries in split.parts.items():
-            table = [
-                (number, entry.track, entry.pianist, entry.duration_s) for number, entry in enumerate(entries)
-            ]
-            write_atomically(
-                folder / f"{part}_split.csv", csv_bytes(("", "track", "pianist", "duration"), table)
-            )
+            table = [(number, entry.track, entry.pianist, entry.duration_s) for number, entry in enumerate(entries)]
+            write_atomically(folder / f"{part}_split.csv", csv_bytes(("", "track", "pianist", "duration"), table))
         for stale in set(PARTS) - set(split.parts):
             (folder / f"{stale}_split.csv").unlink(missing_ok=True)
         mapping = [(name, number) for number, name in enumerate(split.class_names)]
@@ -305,9 +291,7 @@ def _read_split(name: str, folder: Path) -> Split:
     tables = {part: folder / f"{part}_split.csv" for part in PARTS}
     tables = {part: path for part, path in tables.items() if path.is_file()}
     if not tables:
-        raise SplitError(
-            f"split {name!r} has no train_split.csv, test_split.csv or validation_split.csv in {folder}"
-        )
+        raise SplitError(f"split {name!r} has no train_split.csv, test_split.csv or validation_split.csv in {folder}")
     path = folder / "pianist_mapping.csv"
     try:
         class_names = _read_mapping(path) if path.is_file() else _names_in_tables(tables)
@@ -327,9 +311,7 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
             raise TableError(f"line {line}: no pianist's name in the first column")
         index = whole_number(row["idx"])
         if index is None or index in by_index or name in by_index.values():
-            raise TableError(
-                f"line {line}: {name!r}, {row['idx']!r} is not a new pianist with a new whole number"
-            )
+            raise TableError(f"line {line}: {name!r}, {row['idx']!r} is not a new pianist with a new whole number")
         by_index[index] = name
     if sorted(by_index) != list(range(len(by_index))) or not by_index:
         raise TableError(f"the column idx must hold 0 to {max(len(by_index) - 1, 0)}, each once")
@@ -338,9 +320,7 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
 
 def _names_in_tables(tables: Mapping[str, Path]) -> tuple[str, ...]:
     """The paper's album and composition splits have no mapping: there the column holds the names."""
-    names = {
-        row["pianist"] for path in tables.values() for _, row in rows(path, required=("track", "pianist"))
-    }
+    names = {row["pianist"] for path in tables.values() for _, row in rows(path, required=("track", "pianist"))}
     numbers = [name for name in names if whole_number(name) is not None]
     if numbers:
         raise TableError("missing, so the numbers in the column pianist have no names")
@@ -398,9 +378,7 @@ def _recording(track: str, facts: Mapping[str, Any]) -> RecordingInfo:
 
 def _completed(known: RecordingInfo, other: RecordingInfo) -> RecordingInfo:
     """`known`, with what it lacks taken from `other`."""
-    lacking = {
-        item.name for item in fields(known) if not getattr(known, item.name) and getattr(other, item.name)
-    }
+    lacking = {item.name for item in fields(known) if not getattr(known, item.name) and getattr(other, item.name)}
     return replace(known, **{name: getattr(other, name) for name in lacking}) if lacking else known
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -19,13 +18,10 @@ __all__ = [
     "rows",
     "seconds",
     "whole_number",
-    "write_atomically",
 ]
 
 _MAX_CSV_BYTES = 256 << 20
-_RESERVED = frozenset(
-    {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10))}
-)
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10))})
 
 
 class TableError(DataError):
@@ -55,9 +51,7 @@ def rows(path: Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str
             if not cells:
                 continue
             if len(cells) != len(header):
-                raise TableError(
-                    f"line {reader.line_num}: {len(cells)} columns where the header has {len(header)}"
-                )
+                raise TableError(f"line {reader.line_num}: {len(cells)} columns where the header has {len(header)}")
             yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
     except csv.Error as error:
         raise TableError(f"line {reader.line_num}: {error}") from error
@@ -70,19 +64,6 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file aside and renames it into place, so that a reader sees the old or the new one, whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def is_plain_name(name: str) -> bool:
