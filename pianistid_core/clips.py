@@ -40,7 +40,7 @@ class ClipOptions:
     data_augmentation: bool = option(
         False,
         label="Augment",
-        help="Transposes, stretches and re-weights notes at random, so that a network cannot learn recordings by heart.",
+        help="Transposes, stretches and re-weights notes at random, so that a network cannot learn pieces by heart.",
     )
     augmentation_probability: float = option(
         0.5,

@@ -1,8 +1,8 @@
 """The geometry of a piano roll, and the one rasteriser.
 
-A roll has 88 keys (row 0 = A0, MIDI 21) and 3000 frames of 10 ms: 30 s. Frame f covers [f / 100, (f + 1) / 100) s. A note
-sounds in a frame when its onset lies before the frame's end and its offset at or after the frame's start; where notes
-overlap on one key, the one given later wins. Values are velocities, 0 to 127.
+A roll has 88 keys (row 0 = A0, MIDI 21) and 3000 frames of 10 ms: 30 s. Frame f covers [f / 100, (f + 1) / 100) s. A
+note sounds in a frame when its onset lies before the frame's end and its offset at or after the frame's start; where
+notes overlap on one key, the one given later wins. Values are velocities, 0 to 127.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,86 @@
+"""Who a process is, so that its number is never taken for another's.
+
+A process number alone is reused sooner or later. With the moment of its start and the boot of the machine it names one
+process for ever.
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process for ever: its number, when it started, and in which boot of the machine."""
+
+    pid: int
+    started: str
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int | None = None) -> "ProcessIdentity | None":
+        """The identity of a running process (this one by default); None when there is none of that number."""
+        number = os.getpid() if pid is None else pid
+        started = _started(number)
+        return None if started is None else cls(number, started, boot_id())
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; a finished one that nobody has collected does not."""
+        return self.boot == boot_id() and _started(self.pid) == self.started
+
+    def same_boot(self) -> bool:
+        """Whether the machine has not been restarted since this process began."""
+        return self.boot == boot_id()
+
+
+def boot_id() -> str:
+    """What is different after every restart of the machine."""
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    if linux.exists():
+        return linux.read_text().strip()
+    return f"{psutil.boot_time():.0f}"
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in a form that a change of the clock leaves alone where the system offers one."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        if stat.parent.parent.is_dir() and Path("/proc/self/stat").exists():
+            # The name in brackets may hold anything, so fields are counted from its last bracket.
+            fields = stat.read_text().rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else fields[19]
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except (OSError, psutil.Error):
+        return None
+
+
+def group_members(leader: ProcessIdentity) -> list[int]:
+    """The live processes of the group that `leader` leads; empty when it never led one or the machine restarted."""
+    if not leader.same_boot() or not hasattr(os, "getpgid"):
+        return [leader.pid] if leader.alive() else []
+    members = []
+    for pid in psutil.pids():
+        try:
+            if os.getpgid(pid) == leader.pid and _started(pid) is not None:
+                members.append(pid)
+        except OSError:
+            continue
+    return members
+
+
+def signal_group(leader: ProcessIdentity, number: signal.Signals) -> bool:
+    """Signals the group that `leader` leads, if it is still that process; says whether it was sent."""
+    if not leader.alive():
+        return False
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(leader.pid, number)
+        else:
+            psutil.Process(leader.pid).send_signal(number)
+    except (OSError, psutil.Error):
+        return False
+    return True
