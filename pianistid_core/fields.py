@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ class Meta:
     unit: str
     key: str | None
     variants: tuple[str, Mapping[Any, type]] | None
+    check: Callable[[Any], str | None] | None
 
 
 def option(
@@ -51,6 +52,7 @@ def option(
     unit: str = "",
     key: str | None = None,
     variants: tuple[str, Mapping[Any, type]] | None = None,
+    check: Callable[[Any], str | None] | None = None,
 ) -> Any:
     """Declares one field of a schema.
 
@@ -58,11 +60,12 @@ def option(
     each item. `length` is the smallest and largest number of items (or characters). `when=("name", values)`:
     the field matters only while that sibling, or dotted key from the root, has one of the values. `key` is the
     name in the YAML where it differs from the attribute's. `variants=("sibling", {value: class})`: the sibling,
-    declared before this field, chooses the group's class.
+    declared before this field, chooses the group's class. `check` says what a value should be instead, or gives
+    None when it is fine.
     """
     meta = Meta(
         label=label, help=help, level=level, choices=choices, low=low, high=high, low_open=low_open,
-        high_open=high_open, step=step, length=length, when=when, unit=unit, key=key, variants=variants,
+        high_open=high_open, step=step, length=length, when=when, unit=unit, key=key, variants=variants, check=check,
     )  # fmt: skip
     if default is not MISSING:
         return dataclasses.field(default=default, metadata={"option": meta})

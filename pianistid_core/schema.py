@@ -44,9 +44,7 @@ _MAX_TEXT = 4096
 _MAX_ITEMS = 1000
 
 
-def parse(
-    cls: type[T], mapping: object, *, prefix: str = "", base: T | None = None
-) -> tuple[T | None, list[Fault]]:
+def parse(cls: type[T], mapping: object, *, prefix: str = "", base: T | None = None) -> tuple[T | None, list[Fault]]:
     """Builds `cls` from a mapping, or gives all its faults; `base` holds the values of keys left out."""
     reader = _Reader()
     try:
@@ -115,9 +113,7 @@ class _Reader:
             return default
         return self.value(field, mapping[field.key], dotted)
 
-    def group_field(
-        self, field: Field, value: object, dotted: str, base: object, siblings: dict[str, Any]
-    ) -> Any:
+    def group_field(self, field: Field, value: object, dotted: str, base: object, siblings: dict[str, Any]) -> Any:
         if field.meta.variants is None:
             default = field.default(base)
             inherited = None if default is MISSING else default
@@ -142,6 +138,9 @@ class _Reader:
         fitting = _fit(field, value)
         if fitting is MISSING:
             raise self.refuse(dotted, f"got {_show(value)}; give {_allowed(field)}{_hint(field, value)}")
+        problem = None if field.meta.check is None else field.meta.check(fitting)
+        if problem is not None:
+            raise self.refuse(dotted, f"got {_show(value)}; {problem}")
         return fitting
 
     def items(self, field: Field, value: Any, dotted: str) -> tuple[Any, ...]:

@@ -94,16 +94,22 @@ def read_yaml(text: str | bytes, *, source: str = "config") -> dict[str, Any]:
 
     Raises: ConfigError with a single fault that names the line and column.
     """
+    data = read_value(text, source=source)
+    if data is None:
+        raise _error("it is empty; write at least one key, such as `experiment: mine`", source)
+    if not isinstance(data, dict):
+        raise _error("it must hold `key: value` lines, not a single value or a list", source)
+    return data
+
+
+def read_value(text: str | bytes, *, source: str) -> Any:
+    """Reads one YAML value of any kind, under the same rules as `read_yaml`; nothing at all gives None."""
     decoded = _decode(text, source)
     loader = None
     try:
         loader = _Loader(decoded)
         node = loader.get_single_node()
-        if node is None:
-            raise _error("the file is empty; write at least one key, such as `experiment: mine`", source)
-        if not isinstance(node, yaml.MappingNode):
-            raise _refusal("the file must hold `key: value` lines, not a single value or a list", node)
-        mapping = _plain(node)
+        return None if node is None else _plain(node)
     except yaml.reader.ReaderError as error:
         where = _place(decoded, error.position)
         raise _error(f"{where}: character U+{error.character:04X} is not text", source) from None
@@ -114,7 +120,6 @@ def read_yaml(text: str | bytes, *, source: str = "config") -> dict[str, Any]:
     finally:
         if loader is not None:
             loader.dispose()
-    return dict(mapping)
 
 
 def write_yaml(data: dict[str, Any]) -> str:
