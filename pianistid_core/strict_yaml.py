@@ -1,7 +1,7 @@
 """The strict reader for YAML that people write or upload: plain data or one clear sentence, and never a hang.
 
-It accepts one document, UTF-8, at most 100 kB, nested at most 30 deep, whose root is a mapping with text
-keys. It refuses anchors, aliases, merge keys and tags, and a key given twice. It differs from YAML 1.1 in four
+It accepts one document in UTF-8 of at most 100 kB and 10,000 values, nested at most 30 deep, whose root is a mapping
+with text keys. It refuses anchors, aliases, merge keys, tags, and a key given twice. It differs from YAML 1.1 in four
 ways: `1e-3` is a number; `1:30`, `012` and dates stay text. No Python object is ever built from a tag.
 """
 
@@ -14,6 +14,7 @@ from pianistid_core.errors import ConfigError, Fault
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 30
+MAX_VALUES = 10_000
 MAX_DIGITS = 4000
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
@@ -56,6 +57,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = _resolvers()
     _depth = 0
+    _values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -65,6 +67,9 @@ class _Loader(yaml.SafeLoader):
             raise _refusal("a tag (!...) is not accepted; write plain values", event)
         if self._depth >= MAX_DEPTH:
             raise _refusal(f"nested more than {MAX_DEPTH} deep", event)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _refusal(f"more than {MAX_VALUES:,} values", event)
         self._depth += 1
         try:
             return super().compose_node(parent, index)
@@ -116,7 +121,8 @@ def read_value(text: str | bytes, *, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         raise _error(_sentence(error), source) from None
     except (ValueError, OverflowError, RecursionError) as error:
-        raise _error(f"not YAML that can be read: {str(error)[:120]}", source) from None
+        where = "" if loader is None else f"line {loader.line + 1}, column {loader.column + 1}: "
+        raise _error(f"{where}not YAML that can be read ({str(error)[:120]})", source) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -192,6 +198,8 @@ def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
 def _sentence(error: yaml.MarkedYAMLError) -> str:
     """One line from PyYAML's several: the place, then the problem."""
     problem = " ".join(str(error.problem or error.context or "not YAML").split())
+    if problem.startswith("but ") and error.context:
+        problem = f"{error.context}, {problem}"
     mark = error.problem_mark or error.context_mark
     place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
     hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""

@@ -1,0 +1,61 @@
+"""Names of experiments, runs and splits: whatever passes is one folder, on every system."""
+
+from pathlib import PurePosixPath, PureWindowsPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pianistid_core.names import folder_name_problem
+
+FINE = ["demo", "crnn-jtd+pijama", "cce+triplet0.1", "a", "Bill Evans", "lr=0.001, seed=2", "7", "é", "20class_80min"]
+REFUSED = {
+    "": "not empty",
+    "   ": "not empty",
+    "a/b": "leave out / and",
+    "a\\b": "leave out / and",
+    "../../x": "leave out / and",
+    "/etc": "leave out / and",
+    "..": "leave out ..",
+    ".": "leave out ..",
+    "a..b": "leave out ..",
+    ".hidden": "leave out ..",
+    " a": "leave out ..",
+    "a ": "leave out ..",
+    "a.": "leave out ..",
+    "a\0b": "leave out '\\x00'",
+    "a\nb": "leave out '\\n'",
+    "a:b": "leave out ':'",
+    "<script>": "leave out '<'",
+    "a\u202eb": "leave out '\\u202e'",
+    "😀": "leave out",
+    "ａ": "write it as 'a'",
+    "CON": "Windows",
+    "nul.yaml": "Windows",
+    "Com7": "Windows",
+    "x" * 121: "at most 120",
+    "楽" * 100: "at most 120",
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_names_that_people_use_are_fine(name: str) -> None:
+    assert folder_name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_unsafe_names_are_refused_with_the_way_out(name: str) -> None:
+    problem = folder_name_problem(name)
+    assert problem is not None
+    assert REFUSED[name] in problem
+    assert "\n" not in problem
+
+
+@settings(deadline=None)
+@given(st.text(max_size=130))
+def test_whatever_passes_is_one_folder_everywhere(name: str) -> None:
+    if folder_name_problem(name) is None:
+        assert PurePosixPath("runs", name).parent == PurePosixPath("runs")
+        assert PureWindowsPath("runs", name).parent == PureWindowsPath("runs")
+        assert not PureWindowsPath(name).drive
+        assert name.isprintable()
