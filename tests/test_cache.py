@@ -1,0 +1,270 @@
+"""The note cache: exact, reused, rebuilt when contents change, whole whatever happens to it."""
+
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pianistid_core.datasets import cache as cache_module
+from pianistid_core.datasets.cache import NoteCache, open_note_cache
+from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
+from pianistid_core.errors import DataRootError, SplitError
+from pianistid_core.midi import Notes, read_midi, write_midi
+
+TRACKS = {"jtd/a": 0, "jtd/b": 1, "pijama/c": 1}
+
+
+def melody(seed: int, n: int = 40) -> Notes:
+    rng = np.random.default_rng(seed)
+    onsets_s = np.sort(rng.uniform(0, 28, n))
+    return Notes.from_arrays(onsets_s, onsets_s + 0.5, rng.integers(30, 100, n), rng.integers(1, 127, n))
+
+
+def age(root: DataRoot) -> None:
+    """Makes every clip an hour older; its change time, which nobody can set, is settled by `settle`."""
+    for path in root.clips_dir.rglob("*.mid"):
+        status = path.stat()
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 3_600_000_000_000))
+
+
+@pytest.fixture
+def settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as old enough to be known by their times at once."""
+    monkeypatch.setattr(cache_module, "_SETTLED_NS", -1_000_000_000)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> DataRoot:
+    root = DataRoot(tmp_path / "root")
+    for number, track in enumerate(TRACKS):
+        folder = root.clips_dir / track
+        folder.mkdir(parents=True)
+        for clip in range(number + 1):
+            write_midi(melody(10 * number + clip), folder / f"clip_{clip:03}.mid")
+    entries = tuple(SplitEntry(track, label, 60.0) for track, label in TRACKS.items())
+    write_split(root, Split("mine", ("Ann", "Bob"), {"train": entries, "test": entries[:1]}))
+    return root
+
+
+def clip(root: DataRoot, name: str = "jtd/b/clip_001.mid") -> Path:
+    return root.clips_dir / name
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many files have been parsed since the last call."""
+    calls: list[bytes] = []
+    real = cache_module.read_midi
+
+    def counting(data: bytes) -> Notes:
+        calls.append(data)
+        return real(data)
+
+    def count() -> int:
+        number = len(calls)
+        calls.clear()
+        return number
+
+    monkeypatch.setattr(cache_module, "read_midi", counting)
+    return count
+
+
+class TestContents:
+    def test_are_what_the_files_hold(self, root: DataRoot) -> None:
+        cache = open_note_cache(root, "mine", "train")
+        assert len(cache) == 6
+        assert cache.clip_names[:3] == ("jtd/a/clip_000.mid", "jtd/b/clip_000.mid", "jtd/b/clip_001.mid")
+        for i, name in enumerate(cache.clip_names):
+            expected, notes = read_midi(clip(root, name)), cache.notes(i)
+            for field in ("onsets_s", "offsets_s", "pitches", "velocities"):
+                have, want = getattr(notes, field), getattr(expected, field)
+                assert have.dtype == want.dtype
+                assert have.tobytes() == want.tobytes()
+        assert cache.labels.tolist() == [0, 1, 1, 1, 1, 1]
+        assert cache.recording_ids.tolist() == [0, 1, 1, 2, 2, 2]
+        assert [cache.recordings[i] for i in (0, 1, 2)] == list(TRACKS)
+        assert [cache.source_names[i] for i in cache.sources] == ["jtd"] * 3 + ["pijama"] * 3
+        assert cache.class_names == ("Ann", "Bob")
+        assert cache.labels.dtype == cache.sources.dtype == cache.recording_ids.dtype == np.int64
+
+    def test_indices_outside_are_refused(self, root: DataRoot) -> None:
+        cache = open_note_cache(root, "mine", "test")
+        for i in (-1, 1, 100):
+            with pytest.raises(IndexError):
+                cache.notes(i)
+
+    def test_cannot_be_changed(self, root: DataRoot) -> None:
+        with pytest.raises(ValueError, match="read-only"):
+            open_note_cache(root, "mine", "test").notes(0).onsets_s[0] = 1.0
+
+    def test_survives_pickling_without_its_contents(self, root: DataRoot) -> None:
+        cache = open_note_cache(root, "mine", "train")
+        data = pickle.dumps(cache)
+        again: NoteCache = pickle.loads(data)
+        assert len(data) < 1000
+        assert again.notes(3).onsets_s.tolist() == cache.notes(3).onsets_s.tolist()
+
+    def test_validation_is_test_where_there_is_none(self, root: DataRoot) -> None:
+        cache = open_note_cache(root, "mine", "validation")
+        assert cache.fingerprint == open_note_cache(root, "mine", "test").fingerprint
+
+    def test_nothing_is_written_into_the_root(self, root: DataRoot) -> None:
+        before = sorted(root.path.rglob("*"))
+        open_note_cache(root, "mine", "train")
+        assert sorted(root.path.rglob("*")) == before
+
+    def test_processes_give_the_same(self, root: DataRoot) -> None:
+        seen: list[tuple[int, int]] = []
+        fingerprint = open_note_cache(
+            root, "mine", "train", workers=2, progress=lambda done, total: seen.append((done, total))
+        ).fingerprint
+        shutil.rmtree(root.cache_dir)
+        assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
+        assert seen[-1] == (6, 6)
+
+
+class TestBrokenClips:
+    def test_are_left_out_with_the_reason(self, root: DataRoot) -> None:
+        clip(root).write_bytes(b"<html>")
+        (root.clips_dir / "jtd/b/clip_007.mid").mkdir()
+        cache = open_note_cache(root, "mine", "train")
+        assert len(cache) == 5
+        reasons = {broken.name: broken.reason for broken in cache.unreadable}
+        assert "not a MIDI file" in reasons["jtd/b/clip_001.mid"]
+        assert "cannot be opened" in reasons["jtd/b/clip_007.mid"]
+        assert "jtd/b/clip_001.mid" not in cache.clip_names
+        assert cache.notes(1).onsets_s.tolist() == read_midi(clip(root, "jtd/b/clip_000.mid")).onsets_s.tolist()
+        assert open_note_cache(root, "mine", "train").unreadable == cache.unreadable
+
+    def test_all_broken_is_an_error(self, root: DataRoot) -> None:
+        clip(root, "jtd/a/clip_000.mid").write_bytes(b"")
+        with pytest.raises(SplitError, match=r"no readable test clips \(jtd/a/clip_000.mid: the file is empty"):
+            open_note_cache(root, "mine", "test")
+
+    def test_missing_ones_are_an_error(self, root: DataRoot) -> None:
+        shutil.rmtree(root.clips_dir / "jtd")
+        with pytest.raises(SplitError, match="names 2 of 3 train recordings that have no clips"):
+            open_note_cache(root, "mine", "train")
+
+
+class TestReuse:
+    def test_parses_once(self, root: DataRoot, parsed: Callable[[], int]) -> None:
+        open_note_cache(root, "mine", "train")
+        assert parsed() == 6
+        open_note_cache(root, "mine", "train")
+        assert parsed() == 0
+
+    @pytest.mark.usefixtures("settle")
+    def test_does_not_even_read_what_has_not_been_touched(
+        self, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fingerprint = open_note_cache(root, "mine", "train").fingerprint
+        monkeypatch.setattr(cache_module, "_content", lambda clip: pytest.fail(f"{clip.name} was read"))
+        assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
+
+    @pytest.mark.usefixtures("settle")
+    def test_survives_new_times_with_old_contents(self, root: DataRoot, parsed: Callable[[], int]) -> None:
+        fingerprint = open_note_cache(root, "mine", "train").fingerprint
+        parsed()
+        age(root)
+        assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
+        assert parsed() == 0
+
+    @pytest.mark.usefixtures("settle")
+    def test_sees_new_contents_of_old_size_and_time(self, root: DataRoot) -> None:
+        old = open_note_cache(root, "mine", "train")
+        path, status = clip(root), clip(root).stat()
+        data = bytearray(path.read_bytes())
+        at = data.index(0x90)  # the first note-on; the key follows
+        data[at + 1] ^= 1
+        path.write_bytes(bytes(data))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        new = open_note_cache(root, "mine", "train")
+        assert new.fingerprint != old.fingerprint
+        assert new.notes(2).pitches.tolist() != old.notes(2).pitches.tolist()
+
+    def test_does_not_trust_the_times_of_files_just_written(self, root: DataRoot) -> None:
+        old = open_note_cache(root, "mine", "train")
+        write_midi(melody(99), clip(root))
+        assert open_note_cache(root, "mine", "train").fingerprint != old.fingerprint
+
+    @pytest.mark.usefixtures("settle")
+    def test_sees_clips_come_and_go_and_labels_change(self, root: DataRoot) -> None:
+        seen = {open_note_cache(root, "mine", "train").fingerprint}
+        write_midi(melody(5), root.clips_dir / "jtd/a/clip_001.mid")
+        seen.add(open_note_cache(root, "mine", "train").fingerprint)
+        clip(root).unlink()
+        seen.add(open_note_cache(root, "mine", "train").fingerprint)
+        entries = tuple(SplitEntry(track, 1 - label, 60.0) for track, label in TRACKS.items())
+        write_split(root, Split("mine", ("Ann", "Bob"), {"train": entries}), overwrite=True)
+        cache = open_note_cache(root, "mine", "train")
+        assert cache.labels.tolist() == [1, 1, 0, 0, 0, 0]
+        assert len(seen | {cache.fingerprint}) == 4
+
+    def test_new_names_for_the_same_classes_are_used(self, root: DataRoot, parsed: Callable[[], int]) -> None:
+        open_note_cache(root, "mine", "train")
+        parsed()
+        split = root.split("mine")
+        write_split(root, Split("mine", ("Art", "Bud"), split.parts), overwrite=True)
+        assert open_note_cache(root, "mine", "train").class_names == ("Art", "Bud")
+        assert parsed() == 0
+
+    def test_the_fingerprint_does_not_depend_on_the_place(self, root: DataRoot, tmp_path: Path) -> None:
+        shutil.copytree(root.path, tmp_path / "elsewhere")
+        other = DataRoot(tmp_path / "elsewhere")
+        assert open_note_cache(other, "mine", "train").fingerprint == open_note_cache(root, "mine", "train").fingerprint
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", ["onsets_s.npy", "pitches.npy", "labels.npy", "index.json"])
+    @pytest.mark.parametrize("how", ["gone", "cut", "flipped", "empty"])
+    def test_is_mended(self, root: DataRoot, name: str, how: str) -> None:
+        before = open_note_cache(root, "mine", "train")
+        notes = [before.notes(i).onsets_s.tolist() for i in range(len(before))]
+        path = before.folder / name
+        data = path.read_bytes()
+        path.unlink()  # the map that is still open keeps the old file
+        if how != "gone":
+            middle = len(data) // 2
+            flipped = data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
+            path.write_bytes({"cut": data[:-3], "empty": b"", "flipped": flipped}[how])
+        after = open_note_cache(root, "mine", "train")
+        assert [after.notes(i).onsets_s.tolist() for i in range(len(after))] == notes
+        assert after.labels.tolist() == before.labels.tolist()
+
+    @pytest.mark.usefixtures("settle")
+    def test_a_broken_pointer_is_no_matter(self, root: DataRoot) -> None:
+        fingerprint = open_note_cache(root, "mine", "train").fingerprint
+        for pointer in (root.cache_dir / "notes" / "pointers").iterdir():
+            pointer.write_text("[1")
+        assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
+
+    def test_builders_may_race(self, root: DataRoot) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            caches = list(pool.map(lambda _: open_note_cache(root, "mine", "train"), range(8)))
+        assert len({cache.fingerprint for cache in caches}) == 1
+        assert all(cache.notes(5).onsets_s.tolist() == caches[0].notes(5).onsets_s.tolist() for cache in caches)
+        assert not list((root.cache_dir / "notes").glob(".building*"))
+
+    def test_what_a_killed_builder_left_goes_in_time(self, root: DataRoot) -> None:
+        store = root.cache_dir / "notes"
+        old, new = store / ".building-old", store / ".building-new"
+        for folder, hours in ((old, 48), (new, 1)):
+            folder.mkdir(parents=True)
+            (folder / "onsets_s.npy").write_bytes(b"x")
+            os.utime(folder, (time.time() - hours * 3600,) * 2)
+        open_note_cache(root, "mine", "train")
+        assert not old.exists()
+        assert new.exists()
+
+    def test_a_cache_that_cannot_be_written_says_what_to_do(self, root: DataRoot) -> None:
+        root.cache_dir.mkdir(parents=True, exist_ok=True)
+        (root.cache_dir / "notes").write_text("in the way")
+        with pytest.raises(DataRootError, match="set PIANISTID_CACHE"):
+            open_note_cache(root, "mine", "train")
