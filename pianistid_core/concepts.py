@@ -267,5 +267,5 @@ def _group_starts(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
 
 def _equal_slots(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Start and end times (s) of n equal parts of a clip."""
-    slots: npt.NDArray[np.float64] = np.arange(n + 1) * (CLIP_SECONDS / n)
+    slots = np.arange(n + 1, dtype=np.float64) * (CLIP_SECONDS / n)
     return slots[:-1], slots[1:]

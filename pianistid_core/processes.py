@@ -5,7 +5,6 @@ process for ever.
 """
 
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,31 +55,3 @@ def _started(pid: int) -> str | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except (OSError, psutil.Error):
         return None
-
-
-def group_members(leader: ProcessIdentity) -> list[int]:
-    """The live processes of the group that `leader` leads; empty when it never led one or the machine restarted."""
-    if not leader.same_boot() or not hasattr(os, "getpgid"):
-        return [leader.pid] if leader.alive() else []
-    members = []
-    for pid in psutil.pids():
-        try:
-            if os.getpgid(pid) == leader.pid and _started(pid) is not None:
-                members.append(pid)
-        except OSError:
-            continue
-    return members
-
-
-def signal_group(leader: ProcessIdentity, number: signal.Signals) -> bool:
-    """Signals the group that `leader` leads, if it is still that process; says whether it was sent."""
-    if not leader.alive():
-        return False
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(leader.pid, number)
-        else:
-            psutil.Process(leader.pid).send_signal(number)
-    except (OSError, psutil.Error):
-        return False
-    return True

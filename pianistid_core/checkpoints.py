@@ -1,0 +1,178 @@
+"""What is in a checkpoint: read as data, checked against the model, never run.
+
+A checkpoint is a dict with `model_state_dict`, `optimizer_state_dict`, `scheduler_state_dict` and `epoch`, as the
+paper's published ones. Those that this program writes also hold their config and class names, so that one file is
+enough; for a published one these are looked up beside it (see `load_model`).
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pianistid_core.config import RunConfig, config_dir, load_config, parse_config
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import CheckpointError, ConfigError
+from pianistid_core.models import PianistModel, build_model
+from pianistid_core.runs import Run
+
+_WANTED = ("model_state_dict",)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, with what it takes to use it."""
+
+    model: PianistModel
+    config: RunConfig
+    class_names: tuple[str, ...]
+    path: Path
+    epoch: int | None
+
+    @property
+    def name(self) -> str:
+        """ "experiment/run, checkpoint_010.pth"."""
+        return f"{self.config.experiment}/{self.config.run}, {self.path.name}"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint as data, with `weights_only=True`.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing, damaged, not a checkpoint, or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {str(path)!r}")
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path.name} holds more than weights and numbers, so it is not opened: only load checkpoints as data"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
+    if not isinstance(saved, dict) or any(not isinstance(saved.get(key), Mapping) for key in _WANTED):
+        raise CheckpointError(f"{path.name} is not a checkpoint: it holds no model_state_dict")
+    return saved
+
+
+def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
+    """Loads weights strictly into a model.
+
+    Raises
+    ------
+    CheckpointError
+        When names or shapes differ; the message names the first.
+    """
+    _check_fit(model, state, source)
+    model.load_state_dict(state)
+
+
+def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in state:
+            raise CheckpointError(f"{source} is of another architecture: it lacks {name}, which the config's model has")
+        if not isinstance(state[name], torch.Tensor) or state[name].shape != tensor.shape:
+            came = tuple(getattr(state[name], "shape", ()))
+            raise CheckpointError(
+                f"{source} is of another architecture or class list: {name} has shape {came}, "
+                f"the config's model has {tuple(tensor.shape)}"
+            )
+    extra = next((name for name in state if name not in wanted), None)
+    if extra is not None:
+        raise CheckpointError(f"{source} is of another architecture: it holds {extra}, which the config's model lacks")
+
+
+def find_checkpoint(source: str | Path, root: DataRoot | None = None) -> Path:
+    """The checkpoint that "experiment/run", a run folder or a .pth file means; of a run, its latest.
+
+    Raises
+    ------
+    PianistIDError
+        When there is no such run or checkpoint.
+    """
+    path = Path(source)
+    if path.suffix == ".pth" or path.is_file():
+        return path
+    if path.is_dir():
+        return Run.open(path).latest_checkpoint()
+    return Run.find((root or DataRoot.open()).checkpoints_dir, str(source)).latest_checkpoint()
+
+
+def load_model(
+    source: str | Path,
+    *,
+    root: DataRoot | None = None,
+    config: RunConfig | None = None,
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
+    """Rebuilds the model of a run or checkpoint.
+
+    A checkpoint without a config (a published one) takes `config`, else the config of its run folder, else the one
+    of the same experiment and run in `config/`; its class names come from the split that the config names.
+
+    Raises
+    ------
+    CheckpointError
+        When it cannot be read, does not fit its config, or nothing says what its config or its classes are.
+    """
+    path = find_checkpoint(source, root)
+    saved = read_checkpoint(path)
+    config = config or _config_of(path, saved)
+    class_names = _class_names_of(path, saved, config, root)
+    # Built without memory for weights first: a checkpoint that does not fit is refused before any is taken.
+    with torch.device("meta"):
+        outline = build_model(config.encoder_module, config.model_cfg, len(class_names))
+    _check_fit(outline, saved["model_state_dict"], path.name)
+    model = build_model(config.encoder_module, config.model_cfg, len(class_names))
+    model.load_state_dict(saved["model_state_dict"])
+    model.to(device).eval()
+    epoch = saved.get("epoch")
+    return LoadedModel(model, config, class_names, path, int(epoch) if isinstance(epoch, int | float) else None)
+
+
+def _config_of(path: Path, saved: Mapping[str, Any]) -> RunConfig:
+    if isinstance(saved.get("config"), Mapping):
+        return parse_config(saved["config"], source=path.name)
+    folder = path.absolute().parent
+    beside = folder / "config.yaml"
+    if beside.is_file():
+        return load_config(beside)
+    try:
+        return load_config(config_dir() / folder.parent.name / f"{folder.name}.yaml")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path.name} does not say what its config is, and there is none beside it or in config/ under "
+            f"{folder.parent.name}/{folder.name}; give one with --config"
+        ) from error
+
+
+def _class_names_of(path: Path, saved: Mapping[str, Any], config: RunConfig, root: DataRoot | None) -> tuple[str, ...]:
+    names = saved.get("class_names")
+    if isinstance(names, list) and names:
+        return tuple(str(name) for name in names)
+    roots = [root or DataRoot.open(), *(DataRoot(folder) for folder in path.absolute().parents[2:4])]
+    for candidate in roots:
+        if config.data_split_dir in candidate.split_names():
+            return candidate.split(config.data_split_dir).class_names
+    raise CheckpointError(
+        f"{path.name} does not name its pianists, and no data root here has split {config.data_split_dir!r}; "
+        "give the data root it belongs to with --data-root"
+    )
+
+
+def _numpy_scalars() -> list[Any]:
+    """What the published checkpoints may hold beside tensors: metrics as NumPy numbers, under old and new names."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
+    return [np.dtype, *kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]

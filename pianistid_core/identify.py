@@ -1,0 +1,250 @@
+"""Who is playing: a trained model, a MIDI file, and the answer as plain data.
+
+The music is cut into 30 s clips as in training; a recording's probabilities are the mean over its clips. A factorised
+model also answers with some of the four concepts masked, for every subset that can be kept.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pianistid_core.checkpoints import LoadedModel, load_model
+from pianistid_core.clips import draw_clip
+from pianistid_core.concepts import evaluation_rng
+from pianistid_core.config import RunConfig
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import CheckpointError, ExtractionError, RunError
+from pianistid_core.evaluation import CONCEPT_SUBSETS, subset_name
+from pianistid_core.midi import CLIP_LENGTH_S, Notes, read_midi, split_into_clips
+from pianistid_core.models import FactorisedModel, for_inference
+from pianistid_core.rolls import Roll
+from pianistid_core.runs import list_runs
+
+log = logging.getLogger(__name__)
+
+_CLIPS_AT_ONCE = 8
+_SPARSE_NOTES_PER_S = 0.5
+
+Probabilities = dict[str, float]
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """The answer for one 30 s clip: where it lies (seconds), and pianist -> probability, the likeliest first."""
+
+    start_s: float
+    end_s: float
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class SkippedClip:
+    """A clip that no roll could be drawn from, and why."""
+
+    start_s: float
+    end_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who is playing, how sure the model is, and what it says when concepts are masked.
+
+    `probabilities` are for the whole recording, pianist -> probability, the likeliest first; `clips` the same per clip.
+    `concepts` maps each kept subset, such as ("melody", "harmony"), to probabilities of the whole recording; it is
+    empty for a model that does not take concepts apart. `warnings` are sentences for the user.
+    """
+
+    probabilities: Probabilities
+    clips: tuple[ClipResult, ...]
+    concepts: dict[tuple[str, ...], Probabilities]
+    skipped: tuple[SkippedClip, ...]
+    warnings: tuple[str, ...]
+    model: str
+    duration_s: float
+    n_notes: int
+
+    @property
+    def pianist(self) -> str:
+        """The likeliest pianist."""
+        return next(iter(self.probabilities))
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the likeliest pianist."""
+        return next(iter(self.probabilities.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; subsets are named "melody+harmony"."""
+        return {
+            "pianist": self.pianist,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "clips": [
+                {"start_s": clip.start_s, "end_s": clip.end_s, "probabilities": clip.probabilities}
+                for clip in self.clips
+            ],
+            "concepts": {subset_name(kept): found for kept, found in self.concepts.items()},
+            "skipped": [{"start_s": clip.start_s, "end_s": clip.end_s, "reason": clip.reason} for clip in self.skipped],
+            "warnings": list(self.warnings),
+            "model": self.model,
+            "duration_s": self.duration_s,
+            "n_notes": self.n_notes,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+class Identifier:
+    """A model that names the pianist of a MIDI file; load it once, ask it often."""
+
+    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+        self.loaded = loaded
+        self.device = device
+        self.class_names = loaded.class_names
+        self.name = loaded.name
+        self._model = for_inference(loaded.model).to(device)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        source: str | Path,
+        *,
+        config: RunConfig | None = None,
+        root: DataRoot | None = None,
+        device: str = "cpu",
+    ) -> "Identifier":
+        """Loads the model of a .pth file, a run folder or "experiment/run".
+
+        Raises
+        ------
+        PianistIDError
+            When there is no such run, or its checkpoint is damaged or does not fit its config.
+        """
+        return cls(load_model(source, root=root, config=config, device=device), torch.device(device))
+
+    @classmethod
+    def default(cls, root: DataRoot | None = None, *, device: str = "cpu") -> "Identifier":
+        """The newest trained run of a data root.
+
+        Raises
+        ------
+        RunError
+            When no run there has a checkpoint that can be read.
+        """
+        here = root or DataRoot.open()
+        for run in list_runs(here.checkpoints_dir):
+            try:
+                return cls.from_checkpoint(run.path, root=here, device=device)
+            except (RunError, CheckpointError) as error:
+                log.info("run %s cannot identify: %s", run.id, error)
+        raise RunError(
+            f"no trained model is under {here.checkpoints_dir}; train one first, for example with "
+            "`pianistid data demo` and `pianistid train --config demo.yaml`"
+        )
+
+    @property
+    def factorised(self) -> bool:
+        """Whether the model takes concepts apart, so that they can be masked."""
+        return isinstance(self._model, FactorisedModel)
+
+    def identify(self, midi: str | Path | bytes | Notes, *, concepts: bool = True) -> Identification:
+        """Names the pianist of a MIDI file, given as a path, its bytes or its notes.
+
+        `concepts` asks for all subsets of concepts as well, which costs little: the encoders run once.
+
+        Raises
+        ------
+        MidiError
+            When the file cannot be read.
+        ExtractionError
+            When no clip has what the model needs, such as chords.
+        """
+        notes = midi if isinstance(midi, Notes) else read_midi(midi)
+        subsets = CONCEPT_SUBSETS if concepts else CONCEPT_SUBSETS[:1]
+        starts_s: list[float] = []
+        skipped: list[SkippedClip] = []
+        per_clip: list[npt.NDArray[np.float64]] = []
+        per_subset: dict[tuple[str, ...], list[npt.NDArray[np.float64]]] = {}
+        for rolls in self._batches(notes, starts_s, skipped):
+            batch = torch.from_numpy(np.stack(rolls)).to(self.device)
+            with torch.inference_mode():
+                if not isinstance(self._model, FactorisedModel):
+                    per_clip.append(_softmax(self._model(batch)))
+                    continue
+                embeddings = self._model.encode_concepts(batch)
+                for kept in subsets:
+                    per_subset.setdefault(kept, []).append(_softmax(self._model.classify(embeddings, keep=kept)))
+        if not starts_s:
+            raise ExtractionError(f"this music cannot be identified by {self.name}: {skipped[0].reason}")
+        if per_subset:
+            per_clip = per_subset[CONCEPT_SUBSETS[0]]
+        clip_probabilities = np.concatenate(per_clip)
+        return Identification(
+            probabilities=self._named(clip_probabilities.mean(axis=0)),
+            clips=tuple(
+                ClipResult(start, min(start + CLIP_LENGTH_S, max(notes.duration_s, start)), self._named(row))
+                for start, row in zip(starts_s, clip_probabilities, strict=True)
+            ),
+            concepts={
+                kept: self._named(np.concatenate(found).mean(axis=0)) for kept, found in per_subset.items() if concepts
+            },
+            skipped=tuple(skipped),
+            warnings=_warnings(notes, skipped),
+            model=self.name,
+            duration_s=notes.duration_s,
+            n_notes=len(notes),
+        )
+
+    def _batches(self, notes: Notes, starts_s: list[float], skipped: list[SkippedClip]) -> Iterator[list[Roll]]:
+        """Draws the clips a few at a time, so that an hour of music needs no more memory than a minute."""
+        options = self.loaded.config.test_dataset_cfg
+        rolls: list[Roll] = []
+        for number, clip in enumerate(split_into_clips(notes)):
+            start_s = CLIP_LENGTH_S * number
+            try:
+                rolls.append(draw_clip(clip, options, evaluation_rng(clip)))
+                starts_s.append(start_s)
+            except ExtractionError as error:
+                skipped.append(SkippedClip(start_s, start_s + CLIP_LENGTH_S, str(error)))
+            if len(rolls) == _CLIPS_AT_ONCE:
+                yield rolls
+                rolls = []
+        if rolls:
+            yield rolls
+
+    def _named(self, probabilities: npt.NDArray[np.float64]) -> Probabilities:
+        order = np.argsort(-probabilities, kind="stable")
+        return {self.class_names[index]: float(probabilities[index]) for index in order}
+
+
+def _softmax(logits: torch.Tensor) -> npt.NDArray[np.float64]:
+    probabilities: npt.NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
+    return probabilities
+
+
+def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
+    """What a user should know before believing an answer."""
+    warnings = []
+    if notes.duration_s < CLIP_LENGTH_S:
+        warnings.append(
+            f"The music is {notes.duration_s:.0f} s long; the model learned from clips of 30 s, so take care."
+        )
+    if len(notes) < _SPARSE_NOTES_PER_S * notes.duration_s:
+        warnings.append(
+            f"There are only {len(notes)} notes in {notes.duration_s:.0f} s, far fewer than a pianist plays."
+        )
+    if len(np.unique(notes.velocities)) == 1:
+        warnings.append("All notes are equally loud, so dynamics say nothing here.")
+    for clip in skipped:
+        warnings.append(f"The clip from {clip.start_s:.0f} to {clip.end_s:.0f} s was left out: {clip.reason}.")
+    return tuple(warnings)

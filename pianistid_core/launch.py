@@ -1,0 +1,148 @@
+"""Runs in the background: started, watched and stopped without being anybody's child.
+
+`start` spawns `python -m pianistid_core.launch RUN ROOT` in a session of its own, so that it outlives the page, the
+server and the terminal. That process, the supervisor, starts the trainer, waits for it, writes down how it ended, and
+ends a trainer that does not heed a request to stop.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from pianistid_core.config import RunConfig, load_config, to_yaml
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import RunError
+from pianistid_core.processes import ProcessIdentity
+from pianistid_core.runs import Run, StopKind
+
+STOP_GRACE_S = 30.0
+TERMINATE_GRACE_S = 10.0
+_REQUEST = "request.yaml"
+
+
+def start(config: RunConfig, root: DataRoot) -> Run:
+    """Starts training in the background, or goes on with a run that was stopped.
+
+    Raises
+    ------
+    RunError
+        When the run is running already, or its folder cannot be written.
+    """
+    chosen = config.checkpoint_cfg.checkpoint_dir
+    run = Run.create(Path(chosen).expanduser() if chosen else root.checkpoints_dir, config.experiment, config.run)
+    if run.state().status == "running":
+        raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
+    run.save_text(_REQUEST, to_yaml(config))
+    run.clear_stop()
+    run.set_state("queued", "starting", epochs=config.epochs)
+    command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
+    with (run.path / "log.txt").open("ab") as log:
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return run
+
+
+def resume(run: Run, root: DataRoot) -> Run:
+    """Goes on with a run from its latest checkpoint, by its own config.
+
+    Raises
+    ------
+    RunError
+        When it is running, or has no config to go on with.
+    """
+    for name in ("config.yaml", _REQUEST):
+        if (run.path / name).exists():
+            return start(load_config(run.path / name), root)
+    raise RunError(f"run {run.id} has no config.yaml, so it cannot go on; train it with --config")
+
+
+def stop(run: Run, kind: StopKind = "save") -> None:
+    """Asks a run to stop and returns at once; one that does not heed is ended by its supervisor.
+
+    Raises
+    ------
+    RunError
+        When it is not running.
+    """
+    state = run.state()
+    if state.status not in ("running", "queued"):
+        raise RunError(f"run {run.id} is not running: it is {state.status}")
+    run.request_stop(kind)
+
+
+def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_GRACE_S + TERMINATE_GRACE_S) -> None:
+    """Asks a run to stop and waits until no process of it is left, ending it the hard way after `timeout_s`.
+
+    Raises
+    ------
+    RunError
+        When it is not running.
+    """
+    trainer = run.trainer()
+    stop(run, kind)
+    deadline = time.monotonic() + timeout_s
+    while run.state().status in ("running", "queued") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if trainer is not None and trainer.alive():
+        kill_tree(trainer)
+
+
+def kill_tree(identity: ProcessIdentity) -> None:
+    """Ends a process and all its descendants at once, if it is still that process."""
+    if not identity.alive():
+        return
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(identity.pid)
+        family = [*process.children(recursive=True), process]
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        psutil.wait_procs(family, timeout=5)
+
+
+def supervise(run: Run, root: Path, cache_dir: Path) -> int:
+    """Trains a run in a process of its own and stays until it has ended; returns its exit status."""
+    # A signal to the group is the trainer's to heed; the supervisor stays to write down how it ended.
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, signal.SIG_IGN)
+    run.set_state("running", "starting", epochs=run.state().epochs, process=ProcessIdentity.of())
+    command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / _REQUEST)]
+    trainer = subprocess.Popen(
+        [*command, "--data-root", str(root)],
+        env={**os.environ, "PIANISTID_CACHE": str(cache_dir)},
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_heed_signals if os.name == "posix" else None,
+    )
+    identity = ProcessIdentity.of(trainer.pid)
+    asked: float | None = None
+    while (code := trainer.poll()) is None:
+        asked = (asked or time.monotonic()) if run.stop_request() else None
+        waited = time.monotonic() - asked if asked else 0.0
+        if waited > STOP_GRACE_S + TERMINATE_GRACE_S and identity is not None:
+            kill_tree(identity)
+        elif waited > STOP_GRACE_S:
+            trainer.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            trainer.wait(timeout=0.5)
+    run.set_exit(code)
+    state = run.state()
+    if state.status == "running":  # it ended before it could say anything
+        run.set_state("failed", f"it could not start (exit status {code}); the log says why", epochs=state.epochs)
+    return code
+
+
+def _heed_signals() -> None:
+    # What the supervisor ignores would be ignored by its child as well.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(Run.open(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))

@@ -1,0 +1,645 @@
+"""Training, from a config to a finished run.
+
+`train` reads from top to bottom as the story of a run: data, model, then for every epoch a training pass, a test pass
+and the scheduler; after the last, a validation pass. It can be stopped at any batch and taken up again at that batch,
+and the numbers are those of a run that was never stopped: draws depend on (seed, epoch, clip) alone, torch's generator
+is set anew each epoch, and a checkpoint in the middle of an epoch holds its state.
+"""
+
+import errno
+import logging
+import math
+import os
+import platform
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from torch.nn import functional
+
+from pianistid_core.checkpoints import load_state, read_checkpoint
+from pianistid_core.config import RunConfig, difference, flatten, load_config, to_dict, to_yaml
+from pianistid_core.datasets.cache import NoteCache, open_note_cache
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import CheckpointError, DataError, PianistIDError, RunError
+from pianistid_core.evaluation import Metrics, measure, predict
+from pianistid_core.loader import Batch, ClipDataset, make_loader
+from pianistid_core.models import build_model
+from pianistid_core.processes import ProcessIdentity
+from pianistid_core.runs import Run, RunState, Status, StopKind
+from pianistid_core.tracking import Tracker, open_tracker
+from pianistid_core.training_options import TripletOptions
+
+log = logging.getLogger(__name__)
+
+FIGURE_EVERY_EPOCHS = 5
+CHECKPOINT_FORMAT = 1
+_PROGRESS_EVERY_S = 0.5
+# What may differ between a run and its continuation without making it another run.
+_MAY_CHANGE = ("epochs", "device", "num_workers", "num_threads", "checkpoint_cfg", "mlflow_cfg")
+
+_ENDINGS: dict[StopKind, tuple[Status, str]] = {
+    "save": ("stopped", "stopped on request; resume to go on"),
+    "finish": ("finished", "finished early, on request"),
+    "discard": ("stopped", "discarded on request"),
+}
+
+OnProgress = Callable[[str, int, int], None]
+
+
+class _Stop(Exception):
+    """Raised between two batches when a stop was asked for."""
+
+    def __init__(self, kind: StopKind) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass
+class _Position:
+    """How far training has come: completed epochs, batches of the next, and that epoch's sums so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    n_correct: int = 0
+    n_clips: int = 0
+    seconds: float = 0.0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def next_epoch(self) -> "_Position":
+        return _Position(self.epoch + 1)
+
+
+def run_for(config: RunConfig, root: DataRoot) -> Run:
+    """The run directory that a config trains into; made if need be.
+
+    Raises
+    ------
+    RunError
+        When it cannot be written.
+    """
+    return Run.create(checkpoints_dir(config, root), config.experiment, config.run)
+
+
+def checkpoints_dir(config: RunConfig, root: DataRoot) -> Path:
+    """Where a config keeps its runs: its own `checkpoint_dir`, or the data root's."""
+    chosen = config.checkpoint_cfg.checkpoint_dir
+    return Path(chosen).expanduser() if chosen else root.checkpoints_dir
+
+
+def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgress | None = None) -> RunState:
+    """Trains a run to its end, or goes on with it from its latest checkpoint.
+
+    `on_progress` is told (phase, done, total). SIGINT and SIGTERM, and a stop request in the run, end it after the
+    batch at hand, with a checkpoint. The state it ends in is returned, and kept in the run.
+
+    Raises
+    ------
+    RunError
+        When another process trains this run, when it was trained with another config, or when its loss is no number.
+    PianistIDError
+        When data, model or checkpoint are not what the config says. The run then stands as failed, with the reason.
+    """
+    lock = FileLock(run.path / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        busy = run.trainer()
+        by = f" by process {busy.pid}" if busy else ""
+        raise RunError(
+            f"run {run.id} is already being trained{by}; stop it first, or choose another run name"
+        ) from error
+    try:
+        with _logging_to(run), _signals() as signalled:
+            return _train(config, root, run, signalled, on_progress or (lambda phase, done, total: None))
+    finally:
+        lock.release()
+
+
+def _train(config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", on_progress: OnProgress) -> RunState:
+    run.clear_stop()
+    run.set_state("running", epochs=config.epochs, process=ProcessIdentity.of())
+    trainer: _Trainer | None = None
+    status: Status = "interrupted"
+    reason = "interrupted at once; resume to go on from its latest checkpoint"
+    try:
+        trainer = _Trainer(config, root, run, signalled, on_progress)
+        trainer.fit()
+        status, reason = "finished", ""
+    except _Stop as stop:
+        status, reason = _ENDINGS[stop.kind]
+    except PianistIDError as error:
+        status, reason = "failed", str(error)
+        log.error("run %s failed: %s", run.id, reason)
+        raise
+    except Exception as error:
+        status, reason = "failed", failure_in_words(error, config)
+        log.exception("run %s failed: %s", run.id, reason)
+        raise RunError(reason) from error
+    finally:
+        run.set_state(status, reason, epochs=config.epochs)
+        run.clear_stop()
+        if trainer is not None:
+            trainer.tracker.end({"finished": "FINISHED", "stopped": "KILLED"}.get(status, "FAILED"))
+    log.info("run %s %s%s", run.id, status, f": {reason}" if reason else "")
+    return run.state()
+
+
+class _Trainer:
+    """The parts of one training, and its loop."""
+
+    def __init__(
+        self, config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", on_progress: OnProgress
+    ) -> None:
+        self.config, self.run, self.signalled, self.on_progress = config, run, signalled, on_progress
+        self.tracker = Tracker.off()
+        self._last_progress = 0.0
+        self._epoch_s: float | None = None
+        self.position = _Position()
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        self.device = choose_device(config.device)
+        resumable = _resumable_checkpoint(config, run)
+
+        self.caches = {part: self._open_cache(root, part) for part in ("train", "test", "validation")}
+        self.class_names = _class_names(self.caches["train"], config)
+        torch.manual_seed(config.seed)
+        self.model = build_model(config.encoder_module, config.model_cfg, len(self.class_names)).to(self.device)
+        self.optimiser = _optimiser(config, self.model)
+        self.scheduler = _scheduler(config, self.optimiser)
+        self.train_clips = self._dataset("train", training=True)
+        if resumable is not None:
+            self._resume(resumable)
+        else:
+            run.clear()
+
+        run.save_text("config.yaml", to_yaml(config))
+        run.save_json("environment.json", environment(self.device))
+        fingerprints = {part: cache.fingerprint for part, cache in self.caches.items()}
+        run.save_json("data.json", {"split": config.data_split_dir, "parts": fingerprints})
+        self._introduce(root)
+        self.tracker = open_tracker(
+            config.mlflow_cfg,
+            root_path=root.path if root.writable() else root.checkpoints_dir.parent,
+            experiment=config.experiment,
+            run_name=config.run,
+            parameters=flatten(config),
+        )
+
+    # --- the loop ---
+
+    def fit(self) -> None:
+        epochs = self.config.epochs
+        while self.position.epoch < epochs:
+            began = time.perf_counter()
+            try:
+                train_row = self._train_pass()
+                test = self._evaluate("test")
+            except _Stop as stop:
+                self._end_early(stop)
+                raise
+            epoch = self.position.epoch + 1
+            lr = self.optimiser.param_groups[0]["lr"]
+            self._step_scheduler(test.loss)
+            row = {
+                "epoch": epoch,
+                **train_row,
+                "test_loss": test.loss,
+                "test_clip_accuracy": test.clip_accuracy,
+                "test_recording_accuracy": test.recording_accuracy,
+                "test_macro_recall": test.macro_recall,
+                "lr": lr,
+                "test_skipped": sum(test.skipped.values()),
+            }
+            self._close_epoch(epoch, row, test)
+            self._epoch_s = time.perf_counter() - began
+        self._validate()
+
+    def _train_pass(self) -> dict[str, Any]:
+        position, began = self.position, time.perf_counter()
+        if position.batch == 0:
+            torch.manual_seed(_epoch_seed(self.config.seed, position.epoch))
+        self.train_clips.set_epoch(position.epoch)
+        loader = make_loader(
+            self.train_clips,
+            batch_size=self.config.batch_size,
+            shuffle=True,
+            num_workers=self.config.num_workers,
+            start_batch=position.batch,
+        )
+        n_batches = position.batch + len(loader)
+        self.model.train()
+        for batch in loader:
+            self._check_stop(position, began)
+            position.skipped.update(reason for _, reason in batch.skipped)
+            if len(batch.labels):
+                self._learn(batch, position)
+            position.batch += 1
+            loss = position.loss_sum / max(1, position.n_clips)
+            self._show("train", position.batch, n_batches, loss=loss, seconds=time.perf_counter() - began)
+        if position.n_clips == 0:
+            reason = next(iter(position.skipped), "it is empty")
+            raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
+        position.seconds += time.perf_counter() - began
+        return {
+            "train_loss": position.loss_sum / position.n_clips,
+            "train_clip_accuracy": position.n_correct / position.n_clips,
+            "seconds": position.seconds,
+            "clips_per_second": position.n_clips / position.seconds,
+            "skipped": sum(position.skipped.values()),
+            "skipped_reasons": dict(position.skipped),
+        }
+
+    def _learn(self, batch: Batch, position: _Position) -> None:
+        """One step of the optimiser."""
+        rolls = batch.rolls.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        self.optimiser.zero_grad(set_to_none=True)
+        features = self.model.forward_features(rolls)
+        logits = self.model.head(features)
+        loss = functional.cross_entropy(logits, labels)
+        options = self.config.loss_cfg
+        if batch.positives is not None and isinstance(options, TripletOptions):
+            positives = self.model.forward_features(batch.positives.to(self.device, non_blocking=True))
+            loss = loss + triplet_loss(features, positives, labels, options.margin, options.similarity)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise RunError(
+                f"the loss is {value} in epoch {position.epoch + 1}, batch {position.batch + 1}: training has "
+                "diverged; lower optim_cfg.lr and start again"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        position.loss_sum += value * len(labels)
+        position.n_correct += int((logits.argmax(dim=1) == labels).sum())
+        position.n_clips += len(labels)
+
+    def _close_epoch(self, epoch: int, row: dict[str, Any], test: Metrics) -> None:
+        self.position = self.position.next_epoch()
+        last = epoch == self.config.epochs
+        if epoch % FIGURE_EVERY_EPOCHS == 0 or epoch == 1 or last:
+            self.run.save_confusion(epoch, test.confusion)
+            self.tracker.log_figure(self.run.path / "figures" / f"epoch_{epoch:03d}_confusionmatrix.png")
+        self.run.append_metrics(row)
+        self.tracker.log_epoch(row, epoch)
+        if epoch % self.config.checkpoint_cfg.checkpoint_after_n_epochs == 0 or last:
+            self._save_checkpoint()
+        log.info(
+            "epoch %d/%d: train loss %.4f, clip accuracy %.3f | test loss %.4f, clip accuracy %.3f, "
+            "recording accuracy %.3f | lr %.2e | %.1f s%s",
+            *(epoch, self.config.epochs, row["train_loss"], row["train_clip_accuracy"], test.loss, test.clip_accuracy),
+            *(test.recording_accuracy, row["lr"], row["seconds"]),
+            f" | {row['skipped']} clips skipped ({_reasons(row['skipped_reasons'])})" if row["skipped"] else "",
+        )
+
+    def _end_early(self, stop: _Stop) -> None:
+        if stop.kind == "discard":
+            return
+        self._save_checkpoint(asked=True)
+        if stop.kind == "finish":
+            self.signalled.kind = None
+            self.run.clear_stop()
+            self._validate()
+
+    def _validate(self) -> None:
+        metrics = self._evaluate("validation")
+        self.run.save_json("evaluation/validation.json", metrics.to_dict())
+        self.run.save_confusion("validation", metrics.confusion)
+        self.tracker.log_figure(self.run.path / "figures" / "validation_confusionmatrix.png")
+        if self.run.checkpoints():
+            self.tracker.log_model(self.run.latest_checkpoint())
+        log.info(
+            "validation: clip accuracy %.3f over %d clips, recording accuracy %.3f over %d recordings",
+            *(metrics.clip_accuracy, metrics.n_clips, metrics.recording_accuracy, metrics.n_recordings),
+        )
+
+    def _evaluate(self, part: str) -> Metrics:
+        dataset = self._dataset(part, training=False)
+        loader = make_loader(
+            dataset, batch_size=self.config.batch_size, shuffle=False, num_workers=self.config.num_workers
+        )
+        predictions = predict(
+            self.model,
+            loader,
+            self.device,
+            on_batch=lambda done: self._show(part, done, len(loader)),
+            check=self._check_stop,
+        )
+        return measure(predictions, self.class_names)
+
+    # --- parts ---
+
+    def _open_cache(self, root: DataRoot, part: str) -> NoteCache:
+        def progress(done: int, total: int) -> None:
+            self._show(f"reading {part} clips", done, total)
+
+        self._check_stop()
+        return open_note_cache(root, self.config.data_split_dir, part, progress=progress)
+
+    def _dataset(self, part: str, *, training: bool) -> ClipDataset:
+        return ClipDataset(
+            self.caches[part],
+            self.config.train_dataset_cfg if training else self.config.test_dataset_cfg,
+            seed=self.config.seed,
+            training=training,
+            classify_dataset=self.config.classify_dataset,
+            with_positives=training and self.config.loss_type == "cce+triplet",
+        )
+
+    def _step_scheduler(self, test_loss: float) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(test_loss)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+    def _introduce(self, root: DataRoot) -> None:
+        """Logs what a researcher checks first: data, size of the network, batches an epoch."""
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        log.info("run %s on %s, %d pianists or sources", self.run.id, self.device, len(self.class_names))
+        log.info("%s: %s parameters", self.config.encoder_module, f"{n_parameters:,}")
+        for part, cache in self.caches.items():
+            unreadable = f", {len(cache.unreadable)} unreadable left out" if cache.unreadable else ""
+            batches = -(-len(cache) // self.config.batch_size)
+            log.info("%s: %d clips in %d batches%s", part, len(cache), batches, unreadable)
+        if root.split(self.config.data_split_dir).validation_is_test:
+            log.info("the split has no validation part: validation uses the test part")
+        if self.position.epoch or self.position.batch:
+            log.info("going on after %d epochs and %d batches", self.position.epoch, self.position.batch)
+
+    # --- stopping and going on ---
+
+    def _check_stop(self, position: _Position | None = None, began: float = 0.0) -> None:
+        kind = self.signalled.kind or self.run.stop_request()
+        if kind is not None:
+            if position is not None:
+                position.seconds += time.perf_counter() - began
+            raise _Stop(kind)
+
+    def _save_checkpoint(self, *, asked: bool = False) -> None:
+        options = self.config.checkpoint_cfg
+        if not options.save_checkpoints and not asked:
+            return
+        position = self.position
+        cuda = self.device.type == "cuda"
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": self.optimiser.state_dict(),
+            "scheduler_state_dict": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "epoch": position.epoch,
+            "batch": position.batch,
+            "loss_sum": position.loss_sum,
+            "n_correct": position.n_correct,
+            "n_clips": position.n_clips,
+            "seconds": position.seconds,
+            "skipped": dict(position.skipped),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "config": to_dict(self.config),
+            "class_names": list(self.class_names),
+            "data_fingerprint": self.caches["train"].fingerprint,
+        }
+        path = self.run.save_checkpoint(
+            state, epoch=position.epoch, batch=position.batch, keep_old=not options.delete_old_checkpoints
+        )
+        log.info("checkpoint %s", path.name)
+
+    def _resume(self, path: Path) -> None:
+        saved = read_checkpoint(path)
+        if "batch" not in saved:
+            raise CheckpointError(
+                f"{path.name} was not written by this program, so training cannot go on from it exactly; "
+                "set checkpoint_cfg.load_checkpoints=false, or choose another run name"
+            )
+        if list(saved["class_names"]) != list(self.class_names):
+            raise CheckpointError(f"{path.name} knows other pianists than split {self.config.data_split_dir!r}")
+        if saved["data_fingerprint"] != self.caches["train"].fingerprint:
+            log.warning("the training clips have changed since %s was written", path.name)
+        load_state(self.model, saved["model_state_dict"], source=path.name)
+        self.optimiser.load_state_dict(saved["optimizer_state_dict"])
+        if self.scheduler is not None and saved["scheduler_state_dict"] is not None:
+            self.scheduler.load_state_dict(saved["scheduler_state_dict"])
+        torch.set_rng_state(saved["torch_rng"])
+        if self.device.type == "cuda" and saved["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
+        sums = {key: saved[key] for key in ("loss_sum", "n_correct", "n_clips", "seconds")}
+        self.position = _Position(saved["epoch"], saved["batch"], **sums, skipped=Counter(saved["skipped"]))
+        self.run.truncate_metrics(self.position.epoch)
+
+    def _show(self, phase: str, done: int, total: int, **values: float) -> None:
+        self.on_progress(phase, done, total)
+        now = time.monotonic()
+        if now - self._last_progress < _PROGRESS_EVERY_S and done < total:
+            return
+        self._last_progress = now
+        epoch = min(self.position.epoch + 1, self.config.epochs)
+        eta_s = self._eta_s(phase, done / max(1, total), values.pop("seconds", 0.0))
+        self.run.set_progress(
+            phase=phase, epoch=epoch, epochs=self.config.epochs, batch=done, batches=total, eta_s=eta_s, **values
+        )
+
+    def _eta_s(self, phase: str, share: float, seconds: float) -> float | None:
+        """Seconds to the end, from the last epoch or else from what there is of this one; None before any batch."""
+        epoch_s = self._epoch_s
+        if phase == "train":
+            epoch_s = epoch_s or seconds / share
+        elif epoch_s is not None:
+            share = 1.0
+        return None if epoch_s is None else epoch_s * (self.config.epochs - self.position.epoch - share)
+
+
+# --- optimisers, schedulers, losses ----------------------------------------------------------------------------------
+
+
+def _optimiser(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    options = to_dict(config)["optim_cfg"]
+    if config.optim_type == "adam":
+        return torch.optim.Adam(model.parameters(), **{**options, "betas": tuple(options["betas"])})
+    return torch.optim.SGD(model.parameters(), **options)
+
+
+def _scheduler(
+    config: RunConfig, optimiser: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | None:
+    options = to_dict(config)["sched_cfg"]
+    match config.sched_type:
+        case "plateau":
+            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, **options)
+        case "cosine":
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, **options)
+        case "step":
+            return torch.optim.lr_scheduler.StepLR(optimiser, **options)
+        case "linear":
+            return torch.optim.lr_scheduler.LinearLR(optimiser, **options)
+    return None
+
+
+def triplet_loss(
+    anchors: torch.Tensor, positives: torch.Tensor, labels: torch.Tensor, margin: float, similarity: str
+) -> torch.Tensor:
+    """Mean of max(0, s_negative - s_positive + margin) over the other-class pairs of a batch.
+
+    Anchors and positives are (B, D), labels (B,). `similarity` is "cosine" or "dot". 0 when all are of one class.
+    """
+    if similarity == "cosine":
+        anchors, positives = functional.normalize(anchors, dim=1), functional.normalize(positives, dim=1)
+    similarities = anchors @ positives.T  # (B, B): anchor by positive
+    of_positive = similarities.diagonal().unsqueeze(1)
+    is_other = labels.unsqueeze(1) != labels.unsqueeze(0)
+    losses = functional.relu(similarities - of_positive + margin)
+    return (losses * is_other).sum() / is_other.sum().clamp(min=1)
+
+
+# --- around the loop -------------------------------------------------------------------------------------------------
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a config names; `auto` is a GPU where there is one.
+
+    Raises
+    ------
+    RunError
+        When the device is not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise RunError(f"there is no device {name!r} on this machine; give device=auto, or device=cpu")
+    return device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a run was made with: versions, machine, device."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    try:
+        versions["pianistid"] = metadata.version("pianistid")
+    except metadata.PackageNotFoundError:
+        versions["pianistid"] = "not installed"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "versions": versions,
+        "system": platform.platform(),
+        "device": str(device),
+        "device_name": name,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def failure_in_words(error: Exception, config: RunConfig) -> str:
+    """One sentence on why a run failed, with what to do."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the device ran out of memory; lower batch_size (now {config.batch_size})"
+    if isinstance(error, MemoryError):
+        return f"the machine ran out of memory; lower batch_size (now {config.batch_size}) or num_workers"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some space and resume"
+    if isinstance(error, FileNotFoundError):
+        return f"a file is missing: {error.filename}"
+    return f"{type(error).__name__}: {error}"
+
+
+@dataclass
+class Signalled:
+    """Whether SIGINT or SIGTERM came, and what they ask for."""
+
+    kind: StopKind | None = None
+
+
+@contextmanager
+def _signals() -> Iterator[Signalled]:
+    """Turns SIGINT and SIGTERM into a request to save and stop; a second SIGINT interrupts at once."""
+    signalled = Signalled()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if signalled.kind is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signalled.kind = "save"
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = [signal.signal(number, handle) for number in numbers]
+    except ValueError:  # not in the main thread: signals are somebody else's there
+        yield signalled
+        return
+    try:
+        yield signalled
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_to(run: Run) -> Iterator[None]:
+    """Writes the package's log to the run's log.txt, unless stderr goes there already."""
+    path = run.path / "log.txt"
+    package = logging.getLogger("pianistid_core")
+    try:
+        already = os.path.samestat(os.fstat(2), path.stat())
+    except OSError:
+        already = False
+    handler: logging.Handler = logging.NullHandler() if already else logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.INFO)
+    level = package.level
+    package.setLevel(min(level or logging.INFO, logging.INFO))
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        handler.close()
+
+
+def _resumable_checkpoint(config: RunConfig, run: Run) -> Path | None:
+    """The checkpoint to go on from, if the config wants that and there is one.
+
+    Raises
+    ------
+    RunError
+        When the run was trained with another config.
+    """
+    if not config.checkpoint_cfg.load_checkpoints or not run.checkpoints():
+        return None
+    if (run.path / "config.yaml").exists():
+        before = load_config(run.path / "config.yaml")
+        changed = [key for key, _, _ in difference(before, config) if key.split(".")[0] not in _MAY_CHANGE]
+        if changed:
+            raise RunError(
+                f"run {run.id} was trained with another config (it differs in {', '.join(changed)}); choose another "
+                "run name with --set run=NAME, or start over with --set checkpoint_cfg.load_checkpoints=false"
+            )
+    return run.latest_checkpoint()
+
+
+def _class_names(cache: NoteCache, config: RunConfig) -> tuple[str, ...]:
+    return cache.source_names if config.classify_dataset else cache.class_names
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for torch per epoch, so that an epoch's chance does not depend on those before it."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _reasons(reasons: dict[str, int]) -> str:
+    return "; ".join(f"{count} x {reason}" for reason, count in reasons.items())
