@@ -1,0 +1,104 @@
+"""The four architectures: build one from a config's `encoder_module` and `model_cfg`.
+
+torch is imported when a model is built, not before, so that pages and command lines that only read the options start
+at once.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pianistid_core.errors import ConfigError, Fault, ModelError
+from pianistid_core.models.options import (
+    ENCODERS,
+    CnnOptions,
+    CrnnOptions,
+    FactorisedOptions,
+    LayerOptions,
+    ModelOptions,
+    ResNetOptions,
+)
+from pianistid_core.schema import closest, parse
+
+if TYPE_CHECKING:
+    from pianistid_core.models.blocks import PianistModel
+    from pianistid_core.models.factorised import FactorisedModel
+
+__all__ = [
+    "ENCODERS",
+    "CnnOptions",
+    "CrnnOptions",
+    "FactorisedModel",
+    "FactorisedOptions",
+    "LayerOptions",
+    "ModelOptions",
+    "PianistModel",
+    "ResNetOptions",
+    "build_model",
+    "for_inference",
+    "model_options",
+]
+
+
+def model_options(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions) -> ModelOptions:
+    """Reads and checks one architecture's options.
+
+    Raises ConfigError with everything wrong with them, and ModelError when there is no such architecture.
+    """
+    if not isinstance(encoder_module, str) or encoder_module not in ENCODERS:
+        meant = closest(encoder_module, ENCODERS) if isinstance(encoder_module, str) else None
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise ModelError(f"there is no encoder_module {encoder_module!r}; give one of {', '.join(ENCODERS)}{hint}")
+    options_class = ENCODERS[encoder_module]
+    if isinstance(model_cfg, options_class):
+        faults = model_cfg.cross_check("model_cfg") if isinstance(model_cfg, FactorisedOptions) else []
+        options: ModelOptions | None = model_cfg
+    elif isinstance(model_cfg, ModelOptions):
+        message = f"got {type(model_cfg).__name__}; {encoder_module} takes {options_class.__name__}"
+        options, faults = None, [Fault("model_cfg", message)]
+    else:
+        options, faults = parse(options_class, model_cfg, prefix="model_cfg")
+    if options is None or faults:
+        raise ConfigError(faults, source=encoder_module)
+    return options
+
+
+def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions, num_classes: int) -> "PianistModel":
+    """Builds a network with fresh weights, drawn from torch's generator.
+
+    Raises ConfigError for options that cannot be, and ModelError for an unknown architecture or number of classes.
+    """
+    options = model_options(encoder_module, model_cfg)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ModelError(f"{num_classes!r} classes came; a model tells at least 1 pianist from the others")
+    from pianistid_core.models.convolutional import CnnModel, CrnnModel
+    from pianistid_core.models.factorised import FactorisedModel
+    from pianistid_core.models.resnet import ResNetModel
+
+    match options:
+        case CnnOptions():
+            return CnnModel(options, num_classes)
+        case CrnnOptions():
+            return CrnnModel(options, num_classes)
+        case ResNetOptions():
+            return ResNetModel(options, num_classes)
+        case FactorisedOptions():
+            return FactorisedModel(options, num_classes)
+
+
+def for_inference(model: "PianistModel") -> "PianistModel":
+    """Gives a faster copy for evaluation only; see `pianistid_core.models.inference`."""
+    from pianistid_core.models import inference
+
+    return inference.for_inference(model)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PianistModel":
+        from pianistid_core.models.blocks import PianistModel
+
+        return PianistModel
+    if name == "FactorisedModel":
+        from pianistid_core.models.factorised import FactorisedModel
+
+        return FactorisedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
