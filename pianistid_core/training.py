@@ -152,7 +152,7 @@ def _train(config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", 
         run.set_state(status, reason, epochs=config.epochs)
         run.clear_stop()
         if trainer is not None:
-            trainer.tracker.end({"finished": "FINISHED", "stopped": "KILLED"}.get(status, "FAILED"))
+            trainer.tracker.end("FINISHED" if status == "finished" else "KILLED" if status == "stopped" else "FAILED")
     log.info("run %s %s%s", run.id, status, f": {reason}" if reason else "")
     return run.state()
 
@@ -370,9 +370,11 @@ class _Trainer:
         log.info("run %s on %s, %d pianists or sources", self.run.id, self.device, len(self.class_names))
         log.info("%s: %s parameters", self.config.encoder_module, f"{n_parameters:,}")
         for part, cache in self.caches.items():
+            n_clips = len(self.train_clips if part == "train" else self._dataset(part, training=False))
             unreadable = f", {len(cache.unreadable)} unreadable left out" if cache.unreadable else ""
-            batches = -(-len(cache) // self.config.batch_size)
-            log.info("%s: %d clips in %d batches%s", part, len(cache), batches, unreadable)
+            log.info("%s: %d clips in %d batches%s", part, n_clips, -(-n_clips // self.config.batch_size), unreadable)
+            for clip in cache.unreadable:
+                log.warning("%s was left out: %s", clip.name, clip.reason)
         if root.split(self.config.data_split_dir).validation_is_test:
             log.info("the split has no validation part: validation uses the test part")
         if self.position.epoch or self.position.batch:

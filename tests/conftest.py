@@ -1,8 +1,15 @@
 """Fixtures that every test may use."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from pianistid_core.config import RunConfig, parse_config
+from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
+from pianistid_core.midi import Notes, split_into_clips, write_midi
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -21,3 +28,73 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Keeps every test away from the user's cache and workspace."""
     monkeypatch.setenv("PIANISTID_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("PIANISTID_HOME", raising=False)
+
+
+# --- a data set small enough to train on within a test ---------------------------------------------------------------
+
+PIANISTS = ("Ada Low", "Ben Middle", "Cleo High")
+
+
+def make_notes(seed: int, *, centre: int = 60, seconds: float = 60.0, chords: bool = True) -> Notes:
+    """Music-like notes around one pitch: a line of eighths, and a chord of three below it every second."""
+    rng = np.random.default_rng(seed)
+    onsets = np.arange(0.0, seconds, 0.25)
+    line = np.column_stack([onsets, onsets + 0.2, centre + 12 + rng.integers(0, 12, len(onsets))])
+    rows = [line]
+    if chords:
+        beats = np.arange(0.0, seconds, 1.0)
+        rows += [np.column_stack([beats, beats + 0.9, np.full(len(beats), centre + step)]) for step in (0, 4, 7)]
+    table = np.concatenate(rows)
+    velocities = rng.integers(30, 110, len(table))
+    return Notes.from_arrays(table[:, 0], table[:, 1], table[:, 2].astype(int), velocities)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root of three pianists in three registers, four recordings each, two clips a recording; read only."""
+    root = DataRoot(tmp_path_factory.mktemp("tiny"))
+    parts: dict[str, list[SplitEntry]] = {"train": [], "test": []}
+    for label, pianist in enumerate(PIANISTS):
+        for number in range(4):
+            track = f"tiny/{pianist.split()[0].lower()}-{number}"
+            folder = root.clips_dir / track
+            folder.mkdir(parents=True)
+            notes = make_notes(10 * label + number, centre=40 + 15 * label)
+            for index, clip in enumerate(split_into_clips(notes)):
+                write_midi(clip, folder / f"clip_{index:03d}.mid")
+            parts["test" if number == 3 else "train"].append(SplitEntry(track, label, notes.duration_s))
+    write_split(root, Split("tiny", PIANISTS, {part: tuple(entries) for part, entries in parts.items()}))
+    return root.path
+
+
+@pytest.fixture
+def tiny_root(tiny_data: Path, tmp_path: Path) -> DataRoot:
+    """The tiny data set with runs and caches of its own."""
+    shutil.copytree(tiny_data, tmp_path / "root")
+    return DataRoot(tmp_path / "root", cache_dir=tmp_path / "cache")
+
+
+def tiny_config(**changes: Any) -> RunConfig:
+    """A factorised network that learns the tiny data set within seconds."""
+    layers = [
+        {"in_channels": 1, "out_channels": 8, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
+        {"in_channels": 8, "out_channels": 16, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
+    ]
+    mapping: dict[str, Any] = {
+        "experiment": "tests",
+        "run": "tiny",
+        "batch_size": 5,
+        "epochs": 2,
+        "data_split_dir": "tiny",
+        "train_dataset_cfg": {"multichannel": True, "data_augmentation": True, "jitter_start": True},
+        "test_dataset_cfg": {"multichannel": True},
+        "encoder_module": "disentangle",
+        "model_cfg": {"layers": layers, "use_gru": False, "use_attention": False, "use_2fc": False, "use_masking": True}
+        | {"frame_pool": 50},
+        "optim_type": "adam",
+        "optim_cfg": {"lr": 0.01},
+        "checkpoint_cfg": {"checkpoint_after_n_epochs": 1},
+        "device": "cpu",
+        "num_threads": 1,
+    }
+    return parse_config(mapping | changes)
