@@ -29,7 +29,7 @@ REFUSED = {
     "<script>": "leave out '<'",
     "a\u202eb": "leave out '\\u202e'",
     "😀": "leave out",
-    "ａ": "write it as 'a'",
+    "\uff41": "write it as 'a'",
     "CON": "Windows",
     "nul.yaml": "Windows",
     "Com7": "Windows",
