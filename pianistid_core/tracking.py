@@ -1,0 +1,304 @@
+"""The MLflow mirror of a run: parameters, metrics, figures and the model, for those who keep their runs there.
+
+The run's own folder is the truth; this is a copy. A server that cannot be reached, or that dies half-way, therefore
+turns the mirror off with one warning and never stops a run. What was missed is sent once more at the end.
+
+Nothing is sent anywhere but to the store that the config names, and MLflow's own telemetry is off. Without a
+`tracking_uri` the store is a SQLite file, `mlflow/mlflow.db` in the data root, with artifacts beside it.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from pianistid_core.errors import TrackingError
+from pianistid_core.processes import ProcessIdentity, boot_id
+from pianistid_core.training_options import MlflowOptions
+
+log = logging.getLogger(__name__)
+
+EndStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+_SQLITE = "sqlite:///"
+_BOOT_TAG = "pianistid.boot"
+_PROCESS_TAG = "pianistid.process"
+_LARGEST_BATCH = 100
+_LONGEST_VALUE = 6000
+_LOCK_TIMEOUT_S = 120.0
+# MLflow retries a dead server for minutes unless told otherwise; what the user has set stands.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+
+
+class Tracker:
+    """One run's entry in MLflow, or nothing at all; no method of it ever raises."""
+
+    def __init__(self, client: Any, run_id: str | None, *, where: str, problem: str | None = None) -> None:
+        self.run_id = run_id
+        self.problem = problem
+        self._client = client
+        self._where = where
+        self._missed: list[Callable[[], object]] = []
+
+    @classmethod
+    def off(cls, problem: str | None = None) -> "Tracker":
+        """A tracker that tracks nothing."""
+        return cls(None, None, where="", problem=problem)
+
+    def log_epoch(self, row: Mapping[str, Any], epoch: int) -> None:
+        """Sends the finite numbers of one epoch's row; `epoch` counts from 1 and is their step."""
+        now = int(time.time() * 1000)
+        numbers = {key: float(value) for key, value in row.items() if key != "epoch" and _is_number(value)}
+
+        def send() -> None:
+            from mlflow.entities import Metric
+
+            metrics = [Metric(key, value, now, epoch) for key, value in numbers.items()]
+            self._client.log_batch(self.run_id, metrics=metrics)
+
+        self._mirror(send)
+
+    def log_figure(self, path: Path) -> None:
+        """Sends a picture, to `figures/`."""
+        self._send_file(path, "figures")
+
+    def log_model(self, path: Path) -> None:
+        """Sends a checkpoint, to `model/`."""
+        self._send_file(path, "model")
+
+    def log_artifact(self, path: Path) -> None:
+        """Sends any other file of the run."""
+        self._send_file(path, None)
+
+    def end(self, status: EndStatus) -> None:
+        """Says how the run ended, after one more try at what could not be sent before."""
+        if self._client is None:
+            return
+        before, self.problem = self.problem, None
+        missed, self._missed = self._missed, []
+        for call in [*missed, lambda: self._client.set_terminated(self.run_id, status)]:
+            self._mirror(call, warn=before is None)
+        if before is not None and self.problem is None:
+            log.info("MLflow at %s answers again and has got what it missed", self._where)
+
+    def _send_file(self, path: Path, folder: str | None) -> None:
+        def send() -> None:
+            # Sent late, a checkpoint may have made way for a newer one.
+            if path.is_file():
+                self._client.log_artifact(self.run_id, str(path), folder)
+
+        self._mirror(send)
+
+    def _mirror(self, call: Callable[[], object], *, warn: bool = True) -> None:
+        if self._client is None:
+            return
+        if self.problem is None:
+            try:
+                call()
+                return
+            # Whatever breaks in somebody else's server or client, a copy must not cost the original.
+            except Exception as error:
+                self.problem = _problem(self._where, error)
+                if warn:
+                    log.warning("%s", self.problem)
+        self._missed.append(call)
+
+
+def open_tracker(
+    options: MlflowOptions,
+    *,
+    root_path: Path,
+    experiment: str,
+    run_name: str,
+    parameters: Mapping[str, object],
+    saved_run_id: str | None = None,
+) -> Tracker:
+    """Opens a run's entry in MLflow: a new one, or `options.run_id`, or `saved_run_id` where that still exists.
+
+    `parameters` are values by dotted key. An entry that is gone on with is marked as running again; its parameters
+    stay as they were, and those that differ now become tags `resumed.<key>`. Whatever goes wrong is logged as one
+    warning, and the tracker that is returned does nothing.
+    """
+    if not options.use:
+        return Tracker.off()
+    store = _Store(options.tracking_uri, root_path)
+    where = _without_password(store.uri)
+    try:
+        client = _client(store)
+        run_id = _open_run(client, store, experiment, run_name, options.run_id, saved_run_id)
+        _log_parameters(client, run_id, parameters)
+        return Tracker(client, run_id, where=where)
+    # As in Tracker._mirror: a store that cannot be used is told, and costs nothing.
+    except Exception as error:
+        problem = _problem(where, error)
+        log.warning("%s", problem)
+        return Tracker.off(problem)
+
+
+def _client(store: "_Store") -> Any:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    for name, value in {**_PATIENCE, **_QUIET}.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow import MlflowClient
+    except ModuleNotFoundError as error:
+        raise TrackingError("MLflow is not installed; install it with `python -m pip install mlflow`") from error
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if store.database is not None:
+        _make_database(store.database, str(store.artifacts))
+    return MlflowClient(tracking_uri=store.uri)
+
+
+class _Store:
+    """Where entries go: a server, or a SQLite file with artifacts beside it."""
+
+    def __init__(self, tracking_uri: str | None, root_path: Path) -> None:
+        self.uri = tracking_uri or f"{_SQLITE}{(root_path / 'mlflow' / 'mlflow.db').absolute().as_posix()}"
+        self.database = Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
+        self.artifacts = None if self.database is None else (self.database.parent / "artifacts").absolute().as_uri()
+
+
+def _make_database(database: Path, artifacts: str) -> None:
+    """Makes a SQLite store unless it is there.
+
+    MLflow takes seconds to make one, does not guard itself against a second process that does the same, and never
+    recovers from being killed in the middle: hence the lock, and the rename of a file that is ready.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    if database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    aside = database.with_name(f".{database.name}.tmp")
+    with FileLock(database.with_name(f".{database.name}.lock"), timeout=_LOCK_TIMEOUT_S):
+        if not database.exists():
+            aside.unlink(missing_ok=True)
+            store = SqlAlchemyStore(f"{_SQLITE}{aside.as_posix()}", artifacts)
+            store.engine.dispose()
+            os.replace(aside, database)
+
+
+def _open_run(
+    client: Any, store: _Store, experiment: str, run_name: str, chosen_id: str | None, saved_id: str | None
+) -> str:
+    from mlflow.exceptions import MlflowException
+
+    process = ProcessIdentity.of()
+    tags = {_BOOT_TAG: boot_id(), _PROCESS_TAG: f"{process.pid} {process.started}" if process else ""}
+    for run_id in (chosen_id, saved_id):
+        if run_id is None:
+            continue
+        try:
+            client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            if run_id == chosen_id:
+                message = f"it has no run {run_id!r}; correct mlflow_cfg.run_id, or leave it out for a new run"
+                raise TrackingError(message) from error
+            continue
+        client.update_run(run_id, status="RUNNING")
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+        return str(run_id)
+    experiment_id = _experiment_id(client, store, experiment)
+    _end_abandoned(client, experiment_id)
+    return str(client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
+
+
+def _experiment_id(client: Any, store: _Store, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=store.artifacts))
+        except MlflowException as error:
+            # Another process may have made it in between.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise error
+    if found.lifecycle_stage != "active":
+        raise TrackingError(f"experiment {name!r} was deleted there; restore it, or give the run another experiment")
+    return str(found.experiment_id)
+
+
+def _end_abandoned(client: Any, experiment_id: str) -> None:
+    """Marks as killed the entries whose process vanished on this machine without a word."""
+    running = f"attributes.status = 'RUNNING' and tags.`{_BOOT_TAG}` = '{boot_id()}'"
+    for run in client.search_runs([experiment_id], running, max_results=_LARGEST_BATCH):
+        pid, _, started = run.data.tags.get(_PROCESS_TAG, "").partition(" ")
+        if pid.isdecimal() and not ProcessIdentity(int(pid), started, boot_id()).alive():
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _log_parameters(client: Any, run_id: str, parameters: Mapping[str, object]) -> None:
+    from mlflow.entities import Param, RunTag
+
+    known = client.get_run(run_id).data.params
+    # The tracker's own settings say nothing about the run, and an address may hold a password.
+    values = {key: _text(value) for key, value in parameters.items() if not key.startswith("mlflow_cfg.")}
+    params = [Param(key, value) for key, value in values.items() if key not in known]
+    # MLflow lets no parameter change, so what changed on the way is told beside it.
+    tags = [RunTag(f"resumed.{key}", value) for key, value in values.items() if known.get(key, value) != value]
+    for start in range(0, len(params), _LARGEST_BATCH):
+        client.log_batch(run_id, params=params[start : start + _LARGEST_BATCH])
+    for start in range(0, len(tags), _LARGEST_BATCH):
+        client.log_batch(run_id, tags=tags[start : start + _LARGEST_BATCH])
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text[:_LONGEST_VALUE]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _without_password(text: str) -> str:
+    """Text as it may stand in a log: no user name or password in an address."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+def _problem(where: str, error: Exception) -> str:
+    return f"MLflow at {where} cannot be used: {_reason(error)}; the run goes on without it, its own files are complete"
+
+
+def _reason(error: Exception) -> str:
+    """What is behind an error, in words; never an address with a password."""
+    for cause in _causes(error):
+        if isinstance(cause, TrackingError):
+            return str(cause)
+        if isinstance(cause, socket.gaierror):
+            return "no machine of that name is known"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens at that address"
+        if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
+            return f"no answer within {os.environ.get('MLFLOW_HTTP_REQUEST_TIMEOUT', '?')} s"
+        if isinstance(cause, ConnectionError):
+            return "the connection broke off"
+        if isinstance(cause, PermissionError):
+            return f"no permission to write {cause.filename}"
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = _without_password(line)
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that led to it."""
+    current: BaseException | None = error
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
