@@ -1,5 +1,6 @@
 """The schema machinery: every fault at once and in words, defaults where they belong, fields that a form can draw."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,13 @@ def test_a_default_belongs_to_the_choice_it_was_written_for() -> None:
 def test_a_section_given_in_part_keeps_its_own_other_defaults() -> None:
     assert read({"test": {"probability": 0.1}}).test == Draw(augment=False, probability=0.1)
     assert read({"train": {"probability": 0.1}}).train == Draw(augment=True, probability=0.1)
+
+
+def test_a_base_stands_in_for_the_defaults_while_its_choice_stands() -> None:
+    base = Plan(size=7, kind="flat", cfg=Flat(momentum=0.1), test=Draw(probability=0.3))
+    assert parse(Plan, {}, base=base) == (base, [])
+    assert parse(Plan, {"name": "y"}, base=base)[0] == dataclasses.replace(base, name="y")
+    assert parse(Plan, {"kind": "steep"}, base=base)[0] == dataclasses.replace(base, kind="steep", cfg=Steep())
 
 
 def test_numbers_and_lists_become_the_types_of_the_schema() -> None:
