@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 PIANISTS = ("Ada Low", "Ben Middle", "Cleo High")
 
 
-def make_notes(seed: int, *, centre: int = 60, seconds: float = 60.0, chords: bool = True) -> Notes:
+def make_notes(seed: int, *, centre: int = 60, seconds: float = 61.0, chords: bool = True) -> Notes:
     """Music-like notes around one pitch: a line of eighths, and a chord of three below it every second."""
     rng = np.random.default_rng(seed)
     onsets = np.arange(0.0, seconds, 0.25)
