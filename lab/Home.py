@@ -1,0 +1,22 @@
+"""PianistID Lab: `streamlit run lab/Home.py`. The navigation table, and what stands beside every page."""
+
+import sidebar
+import streamlit as st
+
+st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")
+
+page = st.navigation(
+    {
+        "": [st.Page("views/home.py", title="Home", icon=":material/home:", url_path="home", default=True)],
+        "Train": [
+            st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
+            st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
+            st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
+        ],
+        "Listen": [
+            st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
+        ],
+    }
+)
+sidebar.draw()
+page.run()

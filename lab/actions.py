@@ -1,0 +1,84 @@
+"""What buttons do, on whichever page they stand: each is one call of the core, and says what came of it."""
+
+import copy
+from collections.abc import Callable
+
+import jobs
+import state
+
+from pianistid_core import launch
+from pianistid_core.config import RunConfig, load_config, parse_config, to_dict
+from pianistid_core.datasets.demo import make_demo
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.runs import Run, StopKind
+from pianistid_core.schema import read_yaml
+
+DEMO_JOB = "demo"
+DEMO_CONFIG = "demo.yaml"
+
+
+def attempt(action: Callable[[], object], done: str = "") -> bool:
+    """Does something that may fail, and keeps the sentence to show: for callbacks, which run before the page."""
+    try:
+        action()
+    except PianistIDError as error:
+        state.complain(str(error))
+        return False
+    if done:
+        state.notify(done)
+    return True
+
+
+def start_demo_data(root: DataRoot) -> None:
+    """Composes the demo's virtual pianists in the background."""
+    jobs.start(DEMO_JOB, "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))
+
+
+def start_run(config: RunConfig, root: DataRoot) -> Run:
+    """Starts training in the background; raises PianistIDError when the split or the run's folder is not right."""
+    root.split(config.data_split_dir)
+    return launch.start(config, root)
+
+
+def start_demo_run(root: DataRoot) -> None:
+    """Trains the demo's model."""
+    attempt(lambda: start_run(load_config(DEMO_CONFIG), root))
+
+
+def stop_run(run: Run, kind: StopKind) -> None:
+    """Asks a run to stop."""
+    words = {
+        "save": "Stopping after this batch; a checkpoint is kept.",
+        "finish": "Finishing now, with a last evaluation.",
+        "discard": "Stopping; nothing more is kept.",
+    }
+    attempt(lambda: launch.stop(run, kind), words[kind])
+
+
+def resume_run(run: Run, root: DataRoot) -> None:
+    """Goes on with a run from its latest checkpoint."""
+    attempt(lambda: launch.resume(run, root), "Going on from the latest checkpoint.")
+
+
+def delete_run(run: Run) -> None:
+    """Removes a run from disk."""
+    attempt(run.delete, "The run is deleted.")
+
+
+def config_of(run: Run) -> RunConfig:
+    """The config that a run was started with; raises PianistIDError when it cannot be read."""
+    text = run.read_text("config.yaml") or run.read_text("request.yaml")
+    if text is None:
+        raise RunError(f"run {run.id} has no config.yaml, so it cannot be built on")
+    return parse_config(read_yaml(text, source=f"{run.id}/config.yaml"))
+
+
+def draft_from(config: RunConfig, base: str) -> None:
+    """Puts a config into the Build form."""
+    draft = state.draft()
+    draft.base = base
+    draft.values = copy.deepcopy(to_dict(config))
+    draft.generation += 1
+    draft.yaml_text = None
+    draft.yaml_faults = ()

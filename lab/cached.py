@@ -1,0 +1,151 @@
+"""The only things that the lab caches: parsed clips, tables of a data root, and loaded models.
+
+Each is keyed by what it depends on, with modification times, so that nothing stale is shown.
+"""
+
+import os
+import shutil
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split
+from pianistid_core.midi import Notes, read_midi
+
+if TYPE_CHECKING:
+    from pianistid_core.identify import Identification, Identifier
+
+
+def stamp(*paths: Path) -> tuple[float, ...]:
+    """Modification times, 0 for what is not there: part of a cache's key."""
+    times = []
+    for path in paths:
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:
+            times.append(0.0)
+    return tuple(times)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a data root holds: its splits by name (or why one cannot be read), recordings, and tracks with clips."""
+
+    splits: dict[str, Split]
+    broken_splits: dict[str, str]
+    recordings: dict[str, RecordingInfo]
+    tracks: tuple[str, ...]
+
+
+def contents(root: DataRoot) -> Contents:
+    """Reads the tables of a data root again only when its folders have changed."""
+    sources = sorted(root.clips_dir.glob("*")) if root.clips_dir.is_dir() else []
+    splits = sorted(root.splits_dir.glob("*/*.csv")) if root.splits_dir.is_dir() else []
+    seen = stamp(root.clips_dir, root.splits_dir, root.recordings_file, *sources, *splits)
+    return _contents(root.path, root.cache_dir, seen)
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the data set")
+def _contents(path: Path, cache_dir: Path, seen: tuple[float, ...]) -> Contents:
+    from pianistid_core.errors import PianistIDError
+
+    root = DataRoot(path, cache_dir)
+    splits: dict[str, Split] = {}
+    broken: dict[str, str] = {}
+    for name in root.split_names():
+        try:
+            splits[name] = root.split(name)
+        except PianistIDError as error:
+            broken[name] = str(error)
+    return Contents(splits, broken, root.recordings(), tuple(root.tracks()))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _clip_counts(path: Path, cache_dir: Path, tracks: tuple[str, ...], seen: tuple[float, ...]) -> dict[str, int]:
+    root = DataRoot(path, cache_dir)
+    return {track: len(root.clip_paths(track)) for track in tracks}
+
+
+def clip_counts(root: DataRoot, tracks: tuple[str, ...]) -> dict[str, int]:
+    """How many clips each recording has on disk."""
+    sources = {root.clips_dir / track.split("/")[0] for track in tracks}
+    return _clip_counts(root.path, root.cache_dir, tracks, stamp(root.clips_dir, *sorted(sources)))
+
+
+@st.cache_data(ttl=600, show_spinner=False)
+def device() -> str:
+    """What training runs on, in words, found without importing torch."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    if shutil.which(query[0]):
+        try:
+            found = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
+        except (OSError, subprocess.SubprocessError):
+            found = []
+        if found:
+            return f"{len(found)} x {found[0]}" if len(found) > 1 else found[0]
+    n = os.cpu_count() or 1
+    return f"CPU, {n} core{'s' if n > 1 else ''}"
+
+
+def notes_of(path: Path) -> Notes:
+    """The notes of a MIDI file on disk.
+
+    Raises: MidiError when it cannot be read.
+    """
+    return _notes_of(path, stamp(path))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _notes_of(path: Path, seen: tuple[float, ...]) -> Notes:
+    return read_midi(path)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def notes_of_upload(data: bytes) -> Notes:
+    """The notes of an uploaded MIDI file.
+
+    Raises: MidiError when it cannot be read.
+    """
+    return read_midi(data)
+
+
+@dataclass(frozen=True)
+class SharedModel:
+    """A loaded model and the lock that every session takes while it uses it."""
+
+    identifier: "Identifier"
+    lock: threading.Lock
+
+
+def model(path: Path) -> SharedModel:
+    """The model of a checkpoint, loaded once for all sessions and again when the file changes.
+
+    Raises: CheckpointError and its kin when it cannot be loaded.
+    """
+    return _model(path, stamp(path))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the model")
+def _model(path: Path, seen: tuple[float, ...]) -> SharedModel:
+    from pianistid_core.identify import Identifier
+
+    return SharedModel(Identifier.from_checkpoint(path), threading.Lock())
+
+
+def identification(path: Path, data: bytes) -> "Identification":
+    """What a checkpoint says of a MIDI file, worked out once for each pair.
+
+    Raises: PianistIDError when the model or the file cannot be used.
+    """
+    return _identification(path, stamp(path), data)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _identification(path: Path, seen: tuple[float, ...], data: bytes) -> "Identification":
+    shared = model(path)
+    with shared.lock:
+        return shared.identifier.identify(data)

@@ -1,0 +1,546 @@
+// A piano roll to look at and listen to: canvas drawing, a playhead, and a piano-like tone made with WebAudio.
+// Runs offline. Text from files is only ever set through textContent or drawn on the canvas.
+
+const players = new WeakMap();
+const NOTE_NAMES = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
+const BLACK = new Set([1, 3, 6, 8, 10]);
+const GUTTER = 34, AXIS = 20, MAP = 34;
+const AHEAD_S = 0.35, TICK_MS = 60;
+
+export default function ({ data, parentElement }) {
+  let player = players.get(parentElement);
+  if (!player) {
+    player = new Player(parentElement);
+    players.set(parentElement, player);
+  }
+  player.show(data);
+  return () => {
+    player.close();
+    players.delete(parentElement);
+  };
+}
+
+const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
+const noteName = (pitch) => NOTE_NAMES[pitch % 12] + (Math.floor(pitch / 12) - 1);
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+
+// ---------------------------------------------------------------- sound
+
+const STEP = 4; // one rendered tone serves four neighbouring keys
+
+class Piano {
+  constructor() {
+    this.context = new AudioContext();
+    this.level = this.context.createGain();
+    const glue = this.context.createDynamicsCompressor();
+    glue.threshold.value = -18;
+    glue.ratio.value = 4;
+    this.level.connect(glue).connect(this.context.destination);
+    this.tones = new Map();
+    this.voices = new Set();
+  }
+
+  // A struck string: stretched partials that die away the faster the higher they are, and a short knock.
+  tone(pitch) {
+    const base = Math.round(pitch / STEP) * STEP;
+    if (this.tones.has(base)) return [base, this.tones.get(base)];
+    const rate = 32000, f0 = 440 * 2 ** ((base - 69) / 12);
+    const height = clamp((base - 21) / 87, 0, 1), seconds = 4.2 - 2.9 * height;
+    const buffer = this.context.createBuffer(1, Math.ceil(rate * seconds), rate);
+    const out = buffer.getChannelData(0);
+    for (let n = 1; n <= 12; n++) {
+      const f = n * f0 * Math.sqrt(1 + 0.0004 * n * n);
+      if (f > rate * 0.42) break;
+      const amplitude = (n === 1 ? 1 : 0.9) / n ** (1.25 + 0.5 * height);
+      const decay = (2.6 * (1 - height) ** 1.3 + 0.28) / (1 + 0.32 * (n - 1));
+      const turn = 2 * Math.cos((2 * Math.PI * f) / rate);
+      const shrink = Math.exp(-1 / (rate * decay));
+      let previous = -Math.sin((2 * Math.PI * f) / rate), current = 0, gain = amplitude;
+      for (let i = 0; i < out.length; i++) {
+        out[i] += gain * current;
+        const next = turn * current - previous;
+        previous = current;
+        current = next;
+        gain *= shrink;
+      }
+    }
+    let seed = base;
+    for (let i = 0; i < rate * 0.025; i++) {
+      seed = (seed * 16807) % 2147483647;
+      out[i] += 0.22 * (seed / 1073741824 - 1) * Math.exp(-i / (rate * 0.006));
+    }
+    const attack = rate * 0.002, tail = rate * 0.05;
+    for (let i = 0; i < attack; i++) out[i] *= i / attack;
+    for (let i = 0; i < tail; i++) out[out.length - 1 - i] *= i / tail;
+    this.tones.set(base, buffer);
+    return [base, buffer];
+  }
+
+  strike(pitch, velocity, when, seconds) {
+    const [base, buffer] = this.tone(pitch);
+    const source = this.context.createBufferSource();
+    source.buffer = buffer;
+    source.playbackRate.value = 2 ** ((pitch - base) / 12);
+    const bright = this.context.createBiquadFilter();
+    bright.type = "lowpass";
+    bright.frequency.value = 700 + 9000 * (velocity / 127) ** 1.6;
+    const gain = this.context.createGain();
+    const start = Math.max(when, this.context.currentTime);
+    gain.gain.setValueAtTime(0.55 * (velocity / 127) ** 1.6, start);
+    gain.gain.setTargetAtTime(0, start + Math.max(0.06, seconds), 0.09);
+    source.connect(bright).connect(gain).connect(this.level);
+    source.start(start);
+    source.stop(start + Math.max(0.06, seconds) + 0.7);
+    this.voices.add(source);
+    source.onended = () => { this.voices.delete(source); gain.disconnect(); };
+  }
+
+  hush() {
+    for (const voice of this.voices) { try { voice.stop(); } catch { /* it has ended already */ } }
+    this.voices.clear();
+  }
+}
+
+// ---------------------------------------------------------------- the player
+
+class Player {
+  constructor(host) {
+    const find = (selector) => host.querySelector(selector);
+    this.root = find(".roll");
+    this.stage = find(".stage");
+    this.base = find(".base");
+    this.over = find(".over");
+    this.mapBox = find(".map");
+    this.map = find(".map canvas");
+    this.tip = find(".note");
+    this.time = find(".time");
+    this.layerBox = find(".layers");
+    this.playButton = find(".play");
+    this.volume = find(".volume");
+    this.ramp = find(".ramp");
+    this.hint = find(".hint");
+    this.position = 0;
+    this.layer = 0;
+    this.view = { start: 0, length: 30 };
+    this.playing = false;
+    this.piano = null;
+    this.piece = null;
+
+    this.playButton.onclick = () => this.toggle();
+    this.volume.oninput = () => this.setLevel();
+    find(".out").onclick = () => this.zoom(1.6);
+    find(".in").onclick = () => this.zoom(1 / 1.6);
+    this.stage.onkeydown = (event) => this.key(event);
+    this.stage.onpointerdown = (event) => this.drag(event, this.stage, (x) => this.view.start + this.toTime(x));
+    this.stage.onpointermove = (event) => this.hover(event);
+    this.stage.onpointerleave = () => { this.tip.hidden = true; };
+    this.stage.onwheel = (event) => this.wheel(event);
+    this.mapBox.onpointerdown = (event) =>
+      this.drag(event, this.mapBox, (x) => ((x - GUTTER) / (this.mapBox.clientWidth - GUTTER)) * this.length, true);
+    this.someoneElse = (event) => { if (event.detail !== this) this.pause(); };
+    window.addEventListener("pianistid-play", this.someoneElse);
+    this.resized = new ResizeObserver(() => this.draw());
+    this.resized.observe(this.stage);
+  }
+
+  close() {
+    this.pause();
+    this.resized.disconnect();
+    window.removeEventListener("pianistid-play", this.someoneElse);
+    if (this.piano) this.piano.context.close();
+  }
+
+  show(data) {
+    this.data = data;
+    this.length = Math.max(data.duration, 0.1);
+    this.stageHeight = data.height;
+    if (this.piece !== data.piece) {
+      this.pause();
+      this.piece = data.piece;
+      this.position = 0;
+      this.layer = 0;
+      this.view = { start: 0, length: Math.min(this.length, data.window) };
+    }
+    this.layer = Math.min(this.layer, data.layers.length - 1);
+    this.colours();
+    this.buildLayers();
+    this.mapBox.hidden = !data.bands.length && this.view.length >= this.length;
+    this.stage.setAttribute("aria-label",
+      `Piano roll of ${data.label}. Space plays, arrow keys move, plus and minus change how much time is shown.`);
+    this.stage.setAttribute("aria-valuemin", "0");
+    this.stage.setAttribute("aria-valuemax", String(Math.round(this.length)));
+    this.range();
+    this.draw();
+  }
+
+  colours() {
+    const style = getComputedStyle(this.root);
+    const read = (name) => style.getPropertyValue(name).trim();
+    this.ink = read("--st-text-color");
+    this.paper = read("--st-background-color");
+    this.panel = read("--st-secondary-background-color");
+    this.line = read("--st-border-color");
+    this.accent = read("--st-primary-color");
+    this.palette = read("--st-chart-categorical-colors").split(",").map((colour) => colour.trim());
+    const ramp = read("--st-chart-sequential-colors").split(",").map((colour) => colour.trim());
+    this.velocities = ramp.slice(3);
+    this.font = style.fontFamily;
+    this.ramp.querySelector("i").style.background = `linear-gradient(90deg, ${this.velocities.join(",")})`;
+  }
+
+  colour(index) { return index === null ? this.ink : this.palette[index % this.palette.length]; }
+
+  shade(layer, velocity) {
+    if (layer.colour !== null) return this.colour(layer.colour);
+    return this.velocities[clamp(Math.floor((velocity / 128) * this.velocities.length), 0, this.velocities.length - 1)];
+  }
+
+  buildLayers() {
+    this.layerBox.replaceChildren();
+    this.layerBox.hidden = this.data.layers.length < 2;
+    this.data.layers.forEach((layer, index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("role", "radio");
+      button.setAttribute("aria-checked", String(index === this.layer));
+      button.tabIndex = index === this.layer ? 0 : -1;
+      if (layer.colour !== null) {
+        const dot = document.createElement("span");
+        dot.className = "dot";
+        dot.style.background = this.colour(layer.colour);
+        button.append(dot);
+      }
+      const name = document.createElement("span");
+      name.textContent = layer.name;
+      button.append(name);
+      button.title = layer.help;
+      button.onclick = () => this.choose(index);
+      button.onkeydown = (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        const count = this.data.layers.length;
+        this.choose((index + step + count) % count, true);
+      };
+      this.layerBox.append(button);
+    });
+    this.ramp.hidden = this.data.layers[this.layer].colour !== null;
+    this.hint.textContent = this.data.layers[this.layer].help;
+    this.hint.hidden = !this.hint.textContent;
+  }
+
+  choose(index, focus = false) {
+    const wasPlaying = this.playing;
+    this.pause();
+    this.layer = index;
+    this.buildLayers();
+    if (focus) this.layerBox.children[index].focus();
+    this.range();
+    this.draw();
+    if (wasPlaying) this.play();
+  }
+
+  get notes() { return this.data.layers[this.layer]; }
+
+  range() {
+    const pitches = this.notes.p;
+    let low = 108, high = 21;
+    for (const pitch of pitches) { if (pitch < low) low = pitch; if (pitch > high) high = pitch; }
+    if (low > high) { low = 48; high = 84; }
+    this.low = Math.max(0, low - 3);
+    this.high = Math.min(127, high + 3);
+    const short = 30 - (this.high - this.low);
+    if (short > 0) { this.low = Math.max(0, this.low - Math.ceil(short / 2)); this.high = this.low + 30; }
+  }
+
+  // ------------------------------------------------------------ moving
+
+  toTime(x) { return ((x - GUTTER) / (this.stage.clientWidth - GUTTER)) * this.view.length; }
+  toX(time) { return GUTTER + ((time - this.view.start) / this.view.length) * (this.stage.clientWidth - GUTTER); }
+
+  seek(time, follow = true) {
+    const wasPlaying = this.playing;
+    if (wasPlaying) this.pause();
+    this.position = clamp(time, 0, this.length);
+    if (follow) this.follow(); else this.paintOver();
+    this.drawMap();
+    if (wasPlaying && this.position < this.length) this.play();
+  }
+
+  follow() {
+    const { start, length } = this.view;
+    if (this.position < start || this.position > start + length * 0.96) {
+      this.view.start = clamp(this.position - length * 0.06, 0, Math.max(0, this.length - length));
+      if (this.view.start !== start) this.draw();
+    }
+    this.paintOver();
+  }
+
+  zoom(factor) {
+    const length = clamp(this.view.length * factor, Math.min(2, this.length), this.length);
+    const centre = clamp(this.position, this.view.start, this.view.start + this.view.length);
+    this.view = { start: clamp(centre - length / 2, 0, this.length - length), length };
+    this.mapBox.hidden = !this.data.bands.length && length >= this.length;
+    this.draw();
+  }
+
+  wheel(event) {
+    if (Math.abs(event.deltaX) <= Math.abs(event.deltaY)) return;
+    event.preventDefault();
+    const step = (event.deltaX / this.stage.clientWidth) * this.view.length;
+    this.view.start = clamp(this.view.start + step, 0, Math.max(0, this.length - this.view.length));
+    this.draw();
+  }
+
+  drag(event, box, timeAt, follow = false) {
+    const move = (e) => this.seek(timeAt(e.clientX - box.getBoundingClientRect().left), follow);
+    box.setPointerCapture(event.pointerId);
+    move(event);
+    const moving = (e) => { if (e.pointerId === event.pointerId) move(e); };
+    const done = () => {
+      box.removeEventListener("pointermove", moving);
+      box.removeEventListener("pointerup", done);
+      box.removeEventListener("pointercancel", done);
+    };
+    box.addEventListener("pointermove", moving);
+    box.addEventListener("pointerup", done);
+    box.addEventListener("pointercancel", done);
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = event.shiftKey ? 10 : 1;
+    const actions = {
+      " ": () => this.toggle(),
+      Enter: () => this.toggle(),
+      ArrowRight: () => this.seek(this.position + step),
+      ArrowLeft: () => this.seek(this.position - step),
+      PageDown: () => this.seek(this.position + 30),
+      PageUp: () => this.seek(this.position - 30),
+      Home: () => this.seek(0),
+      End: () => this.seek(this.length),
+      "+": () => this.zoom(1 / 1.6),
+      "-": () => this.zoom(1.6),
+    };
+    if (!actions[event.key]) return;
+    event.preventDefault();
+    event.stopPropagation();
+    actions[event.key]();
+  }
+
+  hover(event) {
+    const box = this.stage.getBoundingClientRect();
+    const x = event.clientX - box.left, y = event.clientY - box.top;
+    const time = 1000 * (this.view.start + this.toTime(x)), pitch = this.high - Math.floor(y / this.row);
+    const { s, e, p, v } = this.notes;
+    let found = -1;
+    if (x > GUTTER) for (let i = 0; i < s.length; i++) if (p[i] === pitch && s[i] <= time && e[i] >= time) found = i;
+    this.tip.hidden = found < 0;
+    if (found < 0) return;
+    this.tip.textContent = `${noteName(pitch)}, velocity ${v[found]}, at ${(s[found] / 1000).toFixed(2)} s`;
+    this.tip.style.left = `${clamp(x + 12, 0, box.width - this.tip.offsetWidth - 4)}px`;
+    this.tip.style.top = `${clamp(y - 30, 2, box.height - 24)}px`;
+  }
+
+  // ------------------------------------------------------------ playing
+
+  toggle() { if (this.playing) this.pause(); else this.play(); }
+
+  setLevel() {
+    if (this.piano) this.piano.level.gain.value = (Number(this.volume.value) / 100) ** 2;
+  }
+
+  play() {
+    if (!this.piano) this.piano = new Piano();
+    this.setLevel();
+    this.piano.context.resume();
+    if (this.position >= this.length - 0.05) this.position = 0;
+    window.dispatchEvent(new CustomEvent("pianistid-play", { detail: this }));
+    this.playing = true;
+    this.root.classList.add("playing");
+    this.playButton.setAttribute("aria-label", "Pause");
+    this.began = { at: this.piano.context.currentTime + 0.08, from: this.position };
+    const from = this.position * 1000;
+    this.next = this.notes.s.findIndex((onset) => onset >= from - 1);
+    if (this.next < 0) this.next = this.notes.s.length;
+    this.schedule();
+    this.timer = setInterval(() => this.schedule(), TICK_MS);
+    this.frame();
+  }
+
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    clearInterval(this.timer);
+    cancelAnimationFrame(this.animation);
+    this.position = clamp(this.now(), 0, this.length);
+    this.piano.hush();
+    this.root.classList.remove("playing");
+    this.playButton.setAttribute("aria-label", "Play");
+    this.paintOver();
+  }
+
+  now() { return this.began.from + Math.max(0, this.piano.context.currentTime - this.began.at); }
+
+  schedule() {
+    const { s, e, p, v } = this.notes;
+    const until = (this.now() + (document.hidden ? 2.5 : AHEAD_S)) * 1000;
+    while (this.next < s.length && s[this.next] <= until) {
+      const i = this.next++;
+      const when = this.began.at + s[i] / 1000 - this.began.from;
+      this.piano.strike(p[i], v[i], when, (e[i] - s[i]) / 1000);
+    }
+    if (this.now() >= this.length) {
+      this.pause();
+      this.position = this.length;
+      this.paintOver();
+    }
+  }
+
+  frame() {
+    if (!this.playing) return;
+    this.position = clamp(this.now(), 0, this.length);
+    this.follow();
+    this.animation = requestAnimationFrame(() => this.frame());
+  }
+
+  // ------------------------------------------------------------ drawing
+
+  canvas(element, width, height) {
+    const ratio = window.devicePixelRatio || 1;
+    if (element.width !== Math.round(width * ratio) || element.height !== Math.round(height * ratio)) {
+      element.width = Math.round(width * ratio);
+      element.height = Math.round(height * ratio);
+      element.style.height = `${height}px`;
+    }
+    const context = element.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.font = `11px ${this.font}`;
+    context.textBaseline = "middle";
+    return context;
+  }
+
+  draw() {
+    if (!this.data) return;
+    const width = this.stage.clientWidth, height = this.stageHeight;
+    if (!width) return;
+    const c = this.canvas(this.base, width, height);
+    const rows = this.high - this.low + 1;
+    this.row = (height - AXIS) / rows;
+    for (let pitch = this.low; pitch <= this.high; pitch++) {
+      const y = (this.high - pitch) * this.row, black = BLACK.has(pitch % 12);
+      if (black) { c.fillStyle = this.panel; c.fillRect(GUTTER, y, width - GUTTER, this.row); }
+      c.fillStyle = black ? this.ink : this.paper;
+      c.globalAlpha = black ? 0.75 : 1;
+      c.fillRect(0, y, black ? GUTTER * 0.58 : GUTTER - 4, this.row);
+      c.globalAlpha = 1;
+    }
+    c.strokeStyle = this.line;
+    c.lineWidth = 1;
+    for (let pitch = this.low; pitch <= this.high; pitch++) {
+      if (pitch % 12) continue;
+      const y = Math.round((this.high - pitch + 1) * this.row) - 0.5;
+      c.beginPath(); c.moveTo(0, y); c.lineTo(width, y); c.stroke();
+      c.fillStyle = this.ink;
+      c.globalAlpha = 0.7;
+      c.fillText(noteName(pitch), 4, y - Math.max(6, this.row / 2));
+      c.globalAlpha = 1;
+    }
+    this.drawAxis(c, width, height);
+    c.save();
+    c.beginPath();
+    c.rect(GUTTER, 0, width - GUTTER, height - AXIS);
+    c.clip();
+    const layer = this.notes, from = this.view.start * 1000, to = from + this.view.length * 1000;
+    for (let i = 0; i < layer.s.length; i++) {
+      if (layer.e[i] < from || layer.s[i] > to) continue;
+      const x = this.toX(layer.s[i] / 1000), end = this.toX(layer.e[i] / 1000);
+      const y = (this.high - layer.p[i]) * this.row;
+      c.fillStyle = this.shade(layer, layer.v[i]);
+      c.fillRect(x, y + 0.5, Math.max(1.5, end - x - 0.75), Math.max(1.5, this.row - 1));
+    }
+    c.restore();
+    this.drawMap();
+    this.paintOver();
+  }
+
+  drawAxis(c, width, height) {
+    const steps = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
+    const step = steps.find((s) => (s / this.view.length) * (width - GUTTER) > 58) || 3600;
+    c.strokeStyle = this.line;
+    c.fillStyle = this.ink;
+    for (let t = Math.ceil(this.view.start / step) * step; t <= this.view.start + this.view.length; t += step) {
+      const x = Math.round(this.toX(t)) + 0.5;
+      c.beginPath(); c.moveTo(x, 0); c.lineTo(x, height - AXIS + 4); c.stroke();
+      const label = step < 1 ? `${t.toFixed(1)} s` : clock(t);
+      const w = c.measureText(label).width;
+      c.globalAlpha = 0.75;
+      if (x + 3 + w < width) c.fillText(label, x + 3, height - AXIS / 2 + 1);
+      c.globalAlpha = 1;
+    }
+    c.beginPath(); c.moveTo(0, height - AXIS + 0.5); c.lineTo(width, height - AXIS + 0.5); c.stroke();
+  }
+
+  drawMap() {
+    if (this.mapBox.hidden) return;
+    const width = this.mapBox.clientWidth, c = this.canvas(this.map, width, MAP);
+    const toX = (time) => GUTTER + (time / this.length) * (width - GUTTER);
+    const layer = this.notes, rows = this.high - this.low + 1, top = this.data.bands.length ? 15 : 3;
+    c.fillStyle = this.ink;
+    c.globalAlpha = 0.45;
+    for (let i = 0; i < layer.s.length; i++) {
+      const x = toX(layer.s[i] / 1000), y = top + ((this.high - layer.p[i]) / rows) * (MAP - top - 3);
+      c.fillRect(x, y, Math.max(1, toX(layer.e[i] / 1000) - x), 1);
+    }
+    c.globalAlpha = 1;
+    for (const band of this.data.bands) {
+      const x = toX(band.start), w = toX(Math.min(band.end, this.length)) - x - 1;
+      c.fillStyle = this.colour(band.colour);
+      c.globalAlpha = band.strength;
+      c.fillRect(x, 2, w, 11);
+      c.globalAlpha = 1;
+      c.save();
+      c.beginPath(); c.rect(x, 0, w, 14); c.clip();
+      c.fillStyle = band.strength > 0.6 ? "#fff" : this.ink;
+      c.font = `10px ${this.font}`;
+      if (w > 24) c.fillText(band.label, x + 4, 8.5);
+      c.restore();
+    }
+    c.strokeStyle = this.accent;
+    c.lineWidth = 1.5;
+    const left = toX(this.view.start), right = toX(this.view.start + this.view.length);
+    if (this.view.length < this.length - 0.01) c.strokeRect(left + 0.75, 0.75, right - left - 1.5, MAP - 1.5);
+    c.fillStyle = this.accent;
+    c.fillRect(toX(this.position) - 1, 0, 2, MAP);
+  }
+
+  paintOver() {
+    const width = this.stage.clientWidth, height = this.stageHeight;
+    if (!width || !this.data) return;
+    const c = this.canvas(this.over, width, height), x = this.toX(this.position);
+    if (this.playing) {
+      const layer = this.notes, now = this.position * 1000;
+      c.fillStyle = this.ink;
+      for (let i = 0; i < layer.s.length && layer.s[i] <= now; i++) {
+        if (layer.e[i] < now) continue;
+        const left = Math.max(GUTTER, this.toX(layer.s[i] / 1000)), right = this.toX(layer.e[i] / 1000);
+        const y = (this.high - layer.p[i]) * this.row;
+        c.fillRect(left, y + 0.5, Math.max(2, right - left - 0.75), Math.max(1.5, this.row - 1));
+        c.fillRect(GUTTER - 8, y, 6, this.row);
+      }
+      if (performance.now() - (this.mapped || 0) > 250) { this.mapped = performance.now(); this.drawMap(); }
+    }
+    if (x >= GUTTER - 1 && x <= width + 1) {
+      c.fillStyle = this.accent;
+      c.fillRect(x - 1, 0, 2, height - AXIS);
+      c.beginPath(); c.moveTo(x - 5, 0); c.lineTo(x + 5, 0); c.lineTo(x, 7); c.fill();
+    }
+    const text = `${clock(this.position)} / ${clock(this.length)}`;
+    if (this.time.textContent !== text) {
+      this.time.textContent = text;
+      this.stage.setAttribute("aria-valuenow", String(Math.floor(this.position)));
+      this.stage.setAttribute("aria-valuetext", `${clock(this.position)} of ${clock(this.length)}`);
+    }
+  }
+}

@@ -1,0 +1,246 @@
+"""Draws a form from the schema: a widget for each `FieldInfo`, with its help, range and faults.
+
+The values are a mapping nested as in a YAML. A widget writes its value there when it changes, so that the mapping is
+the one truth and a page change loses nothing. Nothing here knows a key by name.
+"""
+
+import math
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from wording import plain
+
+from pianistid_core.config import config_fields
+from pianistid_core.errors import Fault
+from pianistid_core.schema import FieldInfo
+
+Values = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What drawing needs: the values, the faults to show, the widgets' names, and what the user may choose from."""
+
+    values: Values
+    faults: Sequence[Fault]
+    key_prefix: str
+    advanced: bool = False
+    suggestions: Mapping[str, Sequence[str]] | None = None
+
+    def fault_of(self, key: str) -> str | None:
+        """What is wrong with a field or with an item of it."""
+        found = [fault.message for fault in self.faults if fault.key == key or fault.key.startswith(f"{key}[")]
+        return " ".join(found) or None
+
+
+def get(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value at a dotted key."""
+    place: Any = values
+    for part in key.split("."):
+        if not isinstance(place, Mapping) or part not in place:
+            return default
+        place = place[part]
+    return place
+
+
+def put(values: Values, key: str, value: Any) -> None:
+    """Sets the value at a dotted key, and drops what was set for another choice.
+
+    When a choice such as the optimiser changes, the section that it rules takes the new choice's own defaults.
+    """
+    before = {info.key: (info.kind, info.default) for info in config_fields(values)}
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        inner = place.get(section)
+        place[section] = dict(inner) if isinstance(inner, Mapping) else {}
+        place = place[section]
+    place[last] = value
+    after = {info.key: (info.kind, info.default) for info in config_fields(values)}
+    changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
+    for section in {k.rpartition(".")[0] for k in changed} - {""}:
+        _drop(values, section)
+
+
+def _drop(values: Values, section: str) -> None:
+    parent, _, last = section.rpartition(".")
+    place = get(values, parent) if parent else values
+    if isinstance(place, MutableMapping):
+        place.pop(last, None)
+
+
+def value_of(values: Mapping[str, Any], info: FieldInfo) -> Any:
+    """The value of a field as it stands: set, or its default."""
+    return get(values, info.key, info.default)
+
+
+def current_values(values: Mapping[str, Any], fields: Sequence[FieldInfo]) -> dict[str, Any]:
+    """Every field's value by dotted key, which `FieldInfo.matters` asks for."""
+    return {info.key: value_of(values, info) for info in fields if info.kind != "group"}
+
+
+def shown(fields: Sequence[FieldInfo], form: Form) -> list[FieldInfo]:
+    """The fields to draw now: those that matter, advanced ones when asked for or when something is wrong with them."""
+    now = current_values(form.values, fields)
+    return [
+        info
+        for info in fields
+        if info.matters(now) and (info.level == "basic" or form.advanced or form.fault_of(info.key))
+    ]
+
+
+def draw_fields(fields: Sequence[FieldInfo], form: Form, *, columns: int = 2) -> None:
+    """Draws the fields in order, side by side, under the headings of their sections."""
+    visible = shown(fields, form)
+    leaves = {info.section for info in visible if info.kind != "group"}
+    row: list[Any] = []
+    for info in visible:
+        if info.kind == "group":
+            if any(section == info.key or section.startswith(f"{info.key}.") for section in leaves):
+                st.markdown(f"**{plain(info.label)}**", help=info.help)
+                row = []
+            continue
+        wide = info.item_kind == "group"
+        if wide or not row:
+            row = [] if wide else list(st.columns(columns))
+        with st.container() if wide else row.pop(0):
+            draw_field(info, form)
+
+
+def draw_field(info: FieldInfo, form: Form) -> None:
+    """Draws one field's widget and, below it, what is wrong with its value."""
+    _widget(info, form)
+    fault = form.fault_of(info.key)
+    if fault:
+        st.markdown(f":red[:material/error: {plain(fault, 600)}]")
+
+
+def help_text(info: FieldInfo) -> str:
+    """A field's help with its range, its unit and the key it has in a YAML."""
+    parts = [info.help]
+    bounds = range_in_words(info)
+    if bounds:
+        parts.append(bounds)
+    return " ".join(parts) + f"\n\n`{info.key}`"
+
+
+def range_in_words(info: FieldInfo) -> str:
+    """Says what a number may be."""
+    low = None if info.low is None else f"{'above' if info.low_open else 'at least'} {info.low:g}"
+    high = None if info.high is None else f"{'below' if info.high_open else 'at most'} {info.high:,g}"
+    bounds = " and ".join(part for part in (low, high) if part)
+    words = f"Range: {bounds}." if bounds else ""
+    if info.optional:
+        words += " Empty means none." if info.kind in ("int", "float", "str") else ""
+    return words.strip()
+
+
+def _widget(info: FieldInfo, form: Form) -> None:
+    key = f"{form.key_prefix}:{info.key}"
+    value = value_of(form.values, info)
+    label = f"{info.label} ({info.unit})" if info.unit else info.label
+    common: dict[str, Any] = {
+        "key": key,
+        "help": help_text(info),
+        "on_change": _store,
+        "args": (form.values, info, key),
+    }
+    if info.kind == "bool":
+        st.toggle(label, value=bool(value), **common)
+    elif form.suggestions and form.suggestions.get(info.key):
+        options = list(dict.fromkeys([*form.suggestions[info.key], str(value)]))
+        st.selectbox(label, options, index=options.index(str(value)), accept_new_options=True, **common)
+    elif info.kind == "choice":
+        choices = [*(info.choices or ()), *([None] if info.optional else [])]
+        at = choices.index(value) if value in choices else 0
+        st.selectbox(label, choices, index=at, format_func=choice_name, **common)
+    elif info.kind == "int":
+        st.number_input(label, value=_whole(value), step=1, placeholder="none", **common)
+    elif info.kind == "float":
+        number = None if value is None else float(value)
+        step = info.step or _step(number)
+        st.number_input(label, value=number, step=step, format="%g", placeholder="none", **common)
+    elif info.kind == "list":
+        _list_widget(info, label, value, common)
+    else:
+        st.text_input(label, value=str(value or ""), placeholder="none" if info.optional else None, **common)
+
+
+def _list_widget(info: FieldInfo, label: str, value: Any, common: dict[str, Any]) -> None:
+    items = list(value or ())
+    if info.item_kind == "group":
+        st.caption(label, help=common.pop("help"))
+        table = pd.DataFrame(items, columns=[field.key for field in info.item_fields])
+        columns: dict[str, Any] = {field.key: _column(field) for field in info.item_fields}
+        st.data_editor(table, num_rows="dynamic", hide_index=True, column_config=columns, **common)
+        # The editor's edits are relative to what it was first drawn with, so that is kept beside it.
+        st.session_state[f"{common['key']}:base"] = items
+    elif info.choices is not None:
+        st.multiselect(label, info.choices, default=[item for item in items if item in info.choices], **common)
+    else:
+        st.text_input(label, value=", ".join(f"{item}" for item in items), **common)
+
+
+def _column(info: FieldInfo) -> Any:
+    columns = st.column_config
+    if info.kind == "bool":
+        return columns.CheckboxColumn(info.label, help=info.help, default=info.default)
+    if info.choices is not None:
+        return columns.SelectboxColumn(info.label, help=info.help, options=list(info.choices), default=info.default)
+    if info.kind in ("int", "float"):
+        step = 1 if info.kind == "int" else None
+        return columns.NumberColumn(info.label, help=info.help, step=step, default=info.default)
+    return columns.TextColumn(info.label, help=info.help, default=info.default)
+
+
+def _store(values: Values, info: FieldInfo, key: str) -> None:
+    value = st.session_state[key]
+    if info.kind == "list" and info.item_kind == "group":
+        value = edited_rows(st.session_state.get(f"{key}:base", []), value)
+    elif info.kind == "list" and info.choices is not None:
+        value = sorted(value)
+    elif info.kind == "list":
+        value = [number_or_text(part) for part in str(value).split(",") if part.strip()]
+    elif info.kind == "str" and info.optional and not value:
+        value = None
+    elif info.kind == "float" and value is not None:
+        value = float(value)
+    put(values, info.key, value)
+
+
+def edited_rows(base: Sequence[Mapping[str, Any]], edits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Applies what a data editor reports (edited, added and deleted rows) to the rows that it was drawn with."""
+    rows = [dict(row) for row in base]
+    for position, changes in edits.get("edited_rows", {}).items():
+        rows[int(position)].update(changes)
+    gone = set(edits.get("deleted_rows", []))
+    kept = [row for position, row in enumerate(rows) if position not in gone]
+    added = [{name: value for name, value in row.items() if value is not None} for row in edits.get("added_rows", [])]
+    return [*kept, *(row for row in added if row)]
+
+
+def number_or_text(text: str) -> Any:
+    """Reads one item of a list as a person types it; what is no number stays text, for the schema to refuse."""
+    word = text.strip()
+    for read in (int, float):
+        try:
+            return read(word)
+        except ValueError:
+            continue
+    return word
+
+
+def choice_name(value: Any) -> str:
+    """How a choice is shown."""
+    return "none" if value is None else str(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _step(value: float | None) -> float:
+    return 10.0 ** math.floor(math.log10(abs(value))) if value else 0.01
