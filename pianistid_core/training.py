@@ -212,7 +212,7 @@ class _Trainer:
                 raise
             epoch = self.position.epoch + 1
             lr = self.optimiser.param_groups[0]["lr"]
-            self._step_scheduler(test.loss)
+            self._step_scheduler(test)
             row = {
                 "epoch": epoch,
                 **train_row,
@@ -358,9 +358,9 @@ class _Trainer:
             with_positives=training and self.config.loss_type == "cce+triplet",
         )
 
-    def _step_scheduler(self, test_loss: float) -> None:
+    def _step_scheduler(self, test: Metrics) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(test_loss)
+            self.scheduler.step(test.loss if self.scheduler.mode == "min" else test.recording_accuracy)
         elif self.scheduler is not None:
             self.scheduler.step()
 

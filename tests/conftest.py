@@ -32,26 +32,38 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 # --- a data set small enough to train on within a test ---------------------------------------------------------------
 
-PIANISTS = ("Ada Low", "Ben Middle", "Cleo High")
+PIANISTS = ("Ada Even", "Ben Cluster", "Cleo Wide")
 
 
-def make_notes(seed: int, *, centre: int = 60, seconds: float = 61.0, chords: bool = True) -> Notes:
-    """Music-like notes around one pitch: a line of eighths, and a chord of three below it every second."""
+def make_notes(
+    seed: int,
+    *,
+    centre: int = 60,
+    seconds: float = 61.0,
+    step_s: float = 0.25,
+    chord: tuple[int, ...] = (0, 4, 7),
+) -> Notes:
+    """Music-like notes around one pitch: an even line, and below it a chord every second (none when it is empty)."""
     rng = np.random.default_rng(seed)
-    onsets = np.arange(0.0, seconds, 0.25)
-    line = np.column_stack([onsets, onsets + 0.2, centre + 12 + rng.integers(0, 12, len(onsets))])
-    rows = [line]
-    if chords:
-        beats = np.arange(0.0, seconds, 1.0)
-        rows += [np.column_stack([beats, beats + 0.9, np.full(len(beats), centre + step)]) for step in (0, 4, 7)]
+    onsets = np.arange(0.0, seconds, step_s)
+    rows = [np.column_stack([onsets, onsets + 0.8 * step_s, centre + 12 + rng.integers(0, 12, len(onsets))])]
+    beats = np.arange(0.0, seconds, 1.0)
+    rows += [np.column_stack([beats, beats + 0.9, np.full(len(beats), centre + step)]) for step in chord]
     table = np.concatenate(rows)
     velocities = rng.integers(30, 110, len(table))
     return Notes.from_arrays(table[:, 0], table[:, 1], table[:, 2].astype(int), velocities)
 
 
+HABITS: tuple[dict[str, Any], ...] = (
+    {"step_s": 0.2, "chord": (0, 4, 7)},
+    {"step_s": 0.5, "chord": (0, 1, 2)},
+    {"step_s": 1.0, "chord": (-12, -6, 0, 6)},
+)
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root of three pianists in three registers, four recordings each, two clips a recording; read only."""
+    """A data root of three pianists with three habits, four recordings each, two clips a recording; read only."""
     root = DataRoot(tmp_path_factory.mktemp("tiny"))
     parts: dict[str, list[SplitEntry]] = {"train": [], "test": []}
     for label, pianist in enumerate(PIANISTS):
@@ -59,7 +71,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             track = f"tiny/{pianist.split()[0].lower()}-{number}"
             folder = root.clips_dir / track
             folder.mkdir(parents=True)
-            notes = make_notes(10 * label + number, centre=40 + 15 * label)
+            notes = make_notes(10 * label + number, **HABITS[label])
             for index, clip in enumerate(split_into_clips(notes)):
                 write_midi(clip, folder / f"clip_{index:03d}.mid")
             parts["test" if number == 3 else "train"].append(SplitEntry(track, label, notes.duration_s))
@@ -77,8 +89,8 @@ def tiny_root(tiny_data: Path, tmp_path: Path) -> DataRoot:
 def tiny_config(**changes: Any) -> RunConfig:
     """A factorised network that learns the tiny data set within seconds."""
     layers = [
-        {"in_channels": 1, "out_channels": 8, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
-        {"in_channels": 8, "out_channels": 16, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
+        {"in_channels": 1, "out_channels": 16, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
+        {"in_channels": 16, "out_channels": 32, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2},
     ]
     mapping: dict[str, Any] = {
         "experiment": "tests",
@@ -89,7 +101,7 @@ def tiny_config(**changes: Any) -> RunConfig:
         "train_dataset_cfg": {"multichannel": True, "data_augmentation": True, "jitter_start": True},
         "test_dataset_cfg": {"multichannel": True},
         "encoder_module": "disentangle",
-        "model_cfg": {"layers": layers, "use_gru": False, "use_attention": False, "use_2fc": False, "use_masking": True}
+        "model_cfg": {"layers": layers, "use_gru": False, "use_attention": False, "use_2fc": False, "pool_type": "max"}
         | {"frame_pool": 50},
         "optim_type": "adam",
         "optim_cfg": {"lr": 0.01},

@@ -84,7 +84,7 @@ def test_random_keys_run_from_21_to_107() -> None:
 
 
 def test_without_chords_only_harmony_fails() -> None:
-    notes = make_notes(6, chords=False)
+    notes = make_notes(6, chord=())
     with pytest.raises(ExtractionError, match="no chords"):
         concept_rolls(notes)
     assert concept_rolls(notes, concepts=["melody", "rhythm", "dynamics"]).shape == (3, 88, 3000)

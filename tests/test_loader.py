@@ -88,7 +88,7 @@ def test_positives_are_other_clips_of_the_same_pianist(tiny_root: DataRoot) -> N
 
 def test_clips_without_chords_are_skipped_with_the_reason(tiny_root: DataRoot) -> None:
     for path in tiny_root.clip_paths("tiny/ada-0"):
-        write_midi(make_notes(1, chords=False), path)
+        write_midi(make_notes(1, chord=()), path)
     clips = dataset(tiny_root)
     found = batches(clips)
     skipped = [skip for batch in found for skip in batch.skipped]
