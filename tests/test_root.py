@@ -223,7 +223,7 @@ class TestWriting:
         assert root.split("mine").validation_is_test
         assert (root.splits_dir / "mine" / "ground_truth.json").exists()
 
-    @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "CON", "a\nb", "x" * 300, "-rf"])
+    @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "CON", "a\nb", "x" * 300])
     def test_refuses_names_that_are_no_folder(self, root: DataRoot, name: str) -> None:
         with pytest.raises(SplitError, match="cannot be called"):
             write_split(root, Split(name, ("A",), {"train": ()}))

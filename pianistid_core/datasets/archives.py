@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "ZipSource",
     "open_source",
+    "read_file",
     "shown",
 ]
 
@@ -98,13 +99,13 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Source:
-    """Opens a folder or a zip; close it after use.
+def open_source(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, without: Path | None = None) -> Source:
+    """Opens a folder (leaving out the folder `without`) or a zip; close it after use.
 
     Raises: ArchiveError when a zip is broken or not safe; ImportSourceError when there is nothing to open.
     """
     if path.is_dir():
-        return FolderSource(path)
+        return FolderSource(path, without)
     if not path.exists():
         raise ImportSourceError(f"{path} does not exist; name a zip, a folder or a CSV to import")
     if not path.is_file():
@@ -115,7 +116,7 @@ def open_source(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Source:
 class FolderSource:
     """The files under a folder; links to folders are not followed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, without: Path | None = None) -> None:
         self.path = path
         names: list[str] = []
         skipped: list[Skipped] = []
@@ -123,7 +124,7 @@ class FolderSource:
         for folder, subfolders, files in os.walk(path, onerror=_cannot_list):
             within = PurePosixPath(Path(folder).relative_to(path).as_posix())
             self.n_hidden += sum(_is_junk(name) for name in (*files, *subfolders))
-            subfolders[:] = [name for name in subfolders if not _is_junk(name)]
+            subfolders[:] = [name for name in subfolders if not _is_junk(name) and Path(folder, name) != without]
             for file in files:
                 name = (within / file).as_posix()
                 if _is_junk(file):
@@ -144,32 +145,38 @@ class FolderSource:
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """The whole of a file of at most `max_bytes`. Raises: ImportSourceError."""
-        with self._opened(name, max_bytes) as file:
-            return file.read(max_bytes)
+        return read_file(self.path / name, max_bytes)
 
     def copy(self, name: str, target: Path, max_bytes: int) -> None:
         """Copies a file of at most `max_bytes` to `target`. Raises: ImportSourceError; OSError from the target."""
-        with open(target, "wb") as output, self._opened(name, max_bytes) as file:
+        with open(target, "wb") as output, _opened(self.path / name, max_bytes) as file:
             while piece := file.read(_CHUNK_BYTES):
                 output.write(piece)
 
     def close(self) -> None:
         """Does nothing: a folder is not held open."""
 
-    @contextmanager
-    def _opened(self, name: str, max_bytes: int) -> Iterator[BinaryIO]:
-        path = self.path / name
-        try:
-            # A pipe or a device would never end.
-            if not path.is_file():
-                raise ImportSourceError("not a regular file")
-            if path.stat().st_size > max_bytes:
-                raise ImportSourceError(f"larger than {max_bytes / 1e6:g} MB")
-            file = open(path, "rb")  # noqa: SIM115
-        except OSError as error:
-            raise ImportSourceError(f"cannot be read: {error.strerror}") from error
-        with file:
-            yield file
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """The whole of a regular file of at most `max_bytes`. Raises: ImportSourceError that says why it cannot be read."""
+    with _opened(path, max_bytes) as file:
+        return file.read(max_bytes)
+
+
+@contextmanager
+def _opened(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    try:
+        status = path.stat()
+        # A pipe or a device would never end.
+        if not stat.S_ISREG(status.st_mode):
+            raise ImportSourceError("not a regular file")
+        if status.st_size > max_bytes:
+            raise ImportSourceError(f"larger than {max_bytes / 1e6:g} MB")
+        file = open(path, "rb")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        raise ImportSourceError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    with file:
+        yield file
 
 
 class ZipSource:
@@ -211,13 +218,13 @@ class ZipSource:
         return self._members[name].file_size
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """The whole of a member of at most `max_bytes`. Raises: ArchiveError."""
+        """The whole of a member. Raises: ImportSourceError when it is over `max_bytes`; ArchiveError when broken."""
         pieces: list[bytes] = []
         self._stream(name, max_bytes, pieces.append)
         return b"".join(pieces)
 
     def copy(self, name: str, target: Path, max_bytes: int) -> None:
-        """Unpacks a member of at most `max_bytes` to `target`. Raises: ArchiveError; OSError from the target."""
+        """Unpacks a member to `target`. Raises: as `read`; OSError from the target."""
         with open(target, "wb") as output:
             self._stream(name, max_bytes, output.write)
 
@@ -228,7 +235,7 @@ class ZipSource:
     def _stream(self, name: str, max_bytes: int, write: Callable[[bytes], object]) -> None:
         member = self._members[name]
         if member.file_size > max_bytes:
-            raise ArchiveError(_refusal(self.path, f"{shown(name)} is larger than {max_bytes / 1e6:g} MB"))
+            raise ImportSourceError(f"larger than {max_bytes / 1e6:g} MB")
         with _refusing(self.path, name):
             self._check_extent(member)
             packed = self._zip.open(member)

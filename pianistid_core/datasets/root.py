@@ -30,6 +30,7 @@ from pianistid_core.datasets.tables import (
 )
 from pianistid_core.errors import DataRootError, SplitError
 from pianistid_core.midi import CLIP_LENGTH_S
+from pianistid_core.names import folder_name_problem
 
 __all__ = [
     "PARTS",
@@ -250,8 +251,8 @@ def write_split(root: DataRoot, split: Split, *, overwrite: bool = False) -> Pat
     Raises: SplitError when it exists and `overwrite` is false or its name cannot be a folder;
     DataRootError when the root cannot be written.
     """
-    if not is_plain_name(split.name):
-        raise SplitError(f"a split cannot be called {split.name!r}; use letters, digits, '-' and '_'")
+    if problem := folder_name_problem(split.name):
+        raise SplitError(f"a split cannot be called {split.name!r}: {problem}")
     folder = root.splits_dir / split.name
     if folder.exists() and not overwrite:
         raise SplitError(

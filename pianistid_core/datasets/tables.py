@@ -28,8 +28,12 @@ class TableError(DataError):
     """A CSV that cannot be read; the caller says which."""
 
 
-def rows(path: Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(
+    path: Path, *, required: Sequence[str] = (), one_of: Sequence[Sequence[str]] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line number, row by column name) of a CSV; an unnamed first column is called ''.
+
+    All of `required` must be columns, and of each group in `one_of` at least one, in any case.
 
     Raises: TableError, whose message names the line.
     """
@@ -47,6 +51,9 @@ def rows(path: Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str
         absent = [name for name in required if name not in header]
         if absent:
             raise TableError(f"line 1: no column {listed(absent)}; it has {listed(header) or 'none'}")
+        for group in one_of:
+            if not {name.lower() for name in header} & set(group):
+                raise TableError(f"line 1: no column {' or '.join(group)}; it has {listed(header) or 'none'}")
         for cells in reader:
             if not cells:
                 continue
