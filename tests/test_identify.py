@@ -1,0 +1,122 @@
+"""Identifying: the right pianist with the concepts masked, plain data, and sentences for what cannot be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import HABITS, PIANISTS, make_notes, tiny_config
+
+from pianistid_core.concepts import CONCEPTS
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import ExtractionError, MidiError, RunError
+from pianistid_core.evaluation import CONCEPT_SUBSETS
+from pianistid_core.identify import Identifier
+from pianistid_core.midi import Notes, write_midi
+from pianistid_core.training import run_for, train
+
+
+@pytest.fixture(scope="module")
+def trained_root(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    """The tiny data set's root, with one factorised and, older, one single-channel run."""
+    folder = tmp_path_factory.mktemp("identify")
+    root = DataRoot(tiny_data, cache_dir=folder / "cache")
+    single = {"encoder_module": "resnet50", "model_cfg": {"layers": [1, 1, 1, 1], "frame_pool": 100}}
+    clips = {"train_dataset_cfg": {}, "test_dataset_cfg": {}}
+    for config in (tiny_config(run="single", epochs=1, **single, **clips), tiny_config(run="four", epochs=15)):
+        train(config, root, run_for(config, root))
+    return root
+
+
+@pytest.fixture(scope="module")
+def identifier(trained_root: DataRoot) -> Identifier:
+    return Identifier.from_checkpoint("tests/four", root=trained_root)
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_the_right_pianist_is_named(identifier: Identifier, label: int) -> None:
+    found = identifier.identify(make_notes(99, seconds=95, **HABITS[label]))
+    assert found.pianist == PIANISTS[label]
+    assert found.confidence == max(found.probabilities.values()) == next(iter(found.probabilities.values()))
+    assert sum(found.probabilities.values()) == pytest.approx(1.0)
+    assert [(clip.start_s, clip.end_s) for clip in found.clips] == [(0, 30), (30, 60), (60, 90)]
+
+
+def test_a_recording_is_the_mean_of_its_clips(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5, seconds=70))
+    for pianist, probability in found.probabilities.items():
+        assert probability == pytest.approx(np.mean([clip.probabilities[pianist] for clip in found.clips]))
+
+
+def test_every_subset_of_concepts_is_answered(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5))
+    assert list(found.concepts) == list(CONCEPT_SUBSETS)
+    assert found.concepts[CONCEPTS] == found.probabilities
+    assert len({json.dumps(answer) for answer in found.concepts.values()}) == 15
+    assert identifier.identify(make_notes(5), concepts=False).concepts == {}
+
+
+def test_path_bytes_and_notes_give_the_same_answer(identifier: Identifier, tmp_path: Path) -> None:
+    data = write_midi(make_notes(5), tmp_path / "solo.mid")
+    by_path, by_bytes = identifier.identify(tmp_path / "solo.mid"), identifier.identify(data)
+    assert by_path == by_bytes
+    assert set(by_path.to_dict()["concepts"]) >= {"melody", "melody+harmony", "melody+harmony+rhythm+dynamics"}
+    assert json.loads(by_path.to_json()) == json.loads(json.dumps(by_path.to_dict()))
+
+
+def test_many_clips_are_the_sum_of_their_parts(identifier: Identifier) -> None:
+    long = make_notes(6, seconds=400)
+    assert len(identifier.identify(long).clips) == 13
+    whole, part = (identifier.identify(notes).clips[0].probabilities for notes in (long, long.between(0, 60)))
+    assert whole == pytest.approx(part, abs=1e-6)
+
+
+def test_short_music_is_one_clip_and_says_so(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5, seconds=12))
+    assert len(found.clips) == 1 and found.clips[0].end_s == pytest.approx(found.duration_s)
+    assert any("12 s long" in warning for warning in found.warnings)
+
+
+def test_clips_without_chords_are_left_out_and_named(identifier: Identifier) -> None:
+    notes = make_notes(5, seconds=95)
+    plain = make_notes(5, seconds=95, chord=())
+    late = notes.between(31, 200)
+    early = plain.between(0, 29)
+    mixed = Notes.from_arrays(
+        *(
+            np.concatenate([getattr(early, f), getattr(late, f)])
+            for f in ("onsets_s", "offsets_s", "pitches", "velocities")
+        )
+    )
+    found = identifier.identify(mixed)
+    assert [clip.start_s for clip in found.clips] == [30, 60]
+    assert [(clip.start_s, clip.end_s) for clip in found.skipped] == [(0, 30)]
+    assert any("0 to 30 s" in warning and "no chords" in warning for warning in found.warnings)
+
+
+def test_music_without_chords_gets_one_clear_sentence(identifier: Identifier) -> None:
+    with pytest.raises(ExtractionError, match="no chords"):
+        identifier.identify(make_notes(5, chord=()))
+
+
+def test_a_broken_file_gets_one_clear_sentence(identifier: Identifier) -> None:
+    with pytest.raises(MidiError, match="not a MIDI file"):
+        identifier.identify(b"no music")
+
+
+def test_a_single_channel_model_answers_without_concepts(trained_root: DataRoot) -> None:
+    single = Identifier.from_checkpoint("tests/single", root=trained_root)
+    found = single.identify(make_notes(5, chord=()))
+    assert found.concepts == {} and not single.factorised and len(found.probabilities) == 3
+
+
+def test_even_loudness_is_mentioned(identifier: Identifier) -> None:
+    notes = make_notes(5)
+    even = Notes.from_arrays(notes.onsets_s, notes.offsets_s, notes.pitches, np.full(len(notes), 63))
+    assert any("equally loud" in warning for warning in identifier.identify(even).warnings)
+
+
+def test_the_default_is_the_newest_trained_run(trained_root: DataRoot, tmp_path: Path) -> None:
+    assert Identifier.default(trained_root).name.startswith("tests/four")
+    with pytest.raises(RunError, match="train one first"):
+        Identifier.default(DataRoot(tmp_path))

@@ -1,0 +1,128 @@
+"""Background runs: they outlive whoever started them, stop when asked, and say how they ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+from conftest import tiny_config
+
+from pianistid_core import launch
+from pianistid_core.config import to_yaml
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import RunError
+from pianistid_core.runs import Run
+
+LONG: dict[str, Any] = {
+    "epochs": 2000,
+    "checkpoint_cfg": {"checkpoint_after_n_epochs": 1, "delete_old_checkpoints": True},
+}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition; pytest's own time limit ends a wait in vain."""
+    while not condition():
+        pass
+
+
+def processes_of(run: Run) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and str(run.path) in " ".join(process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def started(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    runs: list[Run] = []
+
+    def start(**changes: Any) -> Run:
+        runs.append(launch.start(tiny_config(**changes), tiny_root))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        for process in processes_of(run):
+            process.kill()
+
+
+def test_a_run_trains_in_the_background_and_finishes(started: Callable[..., Run]) -> None:
+    run = started()
+    assert run.state().status in ("queued", "running")
+    until(lambda: run.state().status not in ("queued", "running"))
+    assert run.state().status == "finished" and run.state().epoch == 2
+    until(lambda: not processes_of(run))
+    assert run.read_json("exit.json")["code"] == 0
+    assert run.log_tail().count("epoch 2/2") == 1
+
+
+def test_a_run_outlives_the_process_that_started_it(tiny_root: DataRoot) -> None:
+    code = (
+        "import sys, pathlib; from pianistid_core import launch; from pianistid_core.config import load_config; "
+        "from pianistid_core.datasets.root import DataRoot; "
+        "launch.start(load_config(sys.argv[1]), DataRoot(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))); "
+        "print('started', flush=True); sys.stdin.read()"
+    )
+    config = tiny_root.path / "config.yaml"
+    config.write_text(to_yaml(tiny_config()))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(config), str(tiny_root.path), str(tiny_root.cache_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None and parent.stdout.readline() == b"started\n"
+    os.killpg(parent.pid, signal.SIGKILL)
+    parent.wait()
+    run = Run.find(tiny_root.checkpoints_dir, "tests/tiny")
+    until(lambda: run.state().status not in ("queued", "running"))
+    assert run.state().status == "finished"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopping_saves_and_leaves_no_process(started: Callable[..., Run], workers: int) -> None:
+    run = started(num_workers=workers, **LONG)
+    until(lambda: run.state().epoch >= 1)
+    launch.stop_and_wait(run)
+    assert run.state().status == "stopped" and run.checkpoints()
+    until(lambda: not processes_of(run))
+
+
+def test_a_killed_trainer_is_shown_with_its_signal_and_resumes(
+    started: Callable[..., Run], tiny_root: DataRoot
+) -> None:
+    run = started(**LONG)
+    until(lambda: run.state().epoch >= 1)
+    pid = run.state().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: run.state().status == "failed")
+    assert "SIGKILL" in run.state().reason
+    epochs = run.state().epoch
+    launch.resume(run, tiny_root)
+    until(lambda: run.state().status == "running" and run.state().epoch > epochs)
+    launch.stop_and_wait(run)
+    assert run.state().status == "stopped"
+
+
+def test_a_run_is_started_once(started: Callable[..., Run], tiny_root: DataRoot) -> None:
+    run = started(**LONG)
+    until(lambda: run.state().status == "running")
+    with pytest.raises(RunError, match="already running"):
+        launch.start(tiny_config(**LONG), tiny_root)
+    launch.stop_and_wait(run, "discard")
+    with pytest.raises(RunError, match="is not running"):
+        launch.stop(run)
+
+
+def test_a_run_that_cannot_start_says_why(started: Callable[..., Run]) -> None:
+    run = started(data_split_dir="missing")
+    until(lambda: run.state().status not in ("queued", "running"))
+    assert run.state().status == "failed" and "missing" in run.state().reason
+    assert "missing" in run.log_tail()
