@@ -47,11 +47,15 @@ _QUEUED_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Performance:
-    """A file with one whole performance: where it is, and what is known about it."""
+    """A file with one whole performance: where it is, what is known about it, and what it is to be called.
+
+    `path` is `file` without the folder that wraps a zip, so that a zip and the folder it was made of give the same.
+    """
 
     file: str
     pianist: str
     source_name: str
+    path: str = ""
     recording: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,7 +78,7 @@ class Performance:
 
     def metadata(self, duration_s: float) -> bytes:
         """The recording's metadata.json."""
-        facts = {"pianist": self.pianist, **self.facts, "duration_s": duration_s, "original_file": self.file}
+        facts = {"pianist": self.pianist, **self.facts, "duration_s": duration_s, "original_file": self.path}
         return json.dumps(facts, ensure_ascii=False, indent=2).encode("utf-8", "replace")
 
 
@@ -247,12 +251,13 @@ def _named(performances: Iterable[Performance], wrapping: str) -> list[Performan
     taken: set[str] = set()
     named: list[Performance] = []
     for performance in performances:
-        path = PurePosixPath(unicodedata.normalize("NFC", performance.file.removeprefix(wrapping)))
+        original = performance.file.removeprefix(wrapping)
+        path = PurePosixPath(unicodedata.normalize("NFC", original))
         readable = f"{slug(performance.pianist, 40)}-{slug(path.stem, 80)}"
         names = (f"{readable}-{_hex_digits(path, attempt)}" for attempt in count())
         recording = next(name for name in names if name not in taken)
         taken.add(recording)
-        named.append(replace(performance, recording=recording))
+        named.append(replace(performance, path=original, recording=recording))
     return named
 
 

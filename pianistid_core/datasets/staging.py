@@ -182,14 +182,19 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _same(new: Path, old: Path) -> bool:
-    """Whether `old` holds all that `new` does, and no other MIDI file or table."""
+    """Whether both hold the same music or tables; metadata.json may have been corrected since."""
     if not new.is_dir():
         return old.is_file() and _same_bytes(new, old)
     if not old.is_dir():
         return False
-    names = {path.name for path in new.iterdir()}
-    others = {path.name for path in old.iterdir() if path.suffix.lower() in _COMPARED_SUFFIXES} - names
-    return not others and all((old / name).is_file() and _same_bytes(new / name, old / name) for name in names)
+    names = _compared(new)
+    return names == _compared(old) and all(
+        (old / name).is_file() and _same_bytes(new / name, old / name) for name in names
+    )
+
+
+def _compared(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix.lower() in _COMPARED_SUFFIXES}
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
