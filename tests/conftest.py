@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,9 @@ def tiny_config(**changes: Any) -> RunConfig:
         "num_threads": 1,
     }
     return parse_config(mapping | changes)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds, looking twenty times a second; pytest's time limit ends a wait in vain."""
+    while not condition():
+        threading.Event().wait(0.05)

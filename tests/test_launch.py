@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import tiny_config
+from conftest import tiny_config, until
 
 from pianistid_core import launch
 from pianistid_core.config import to_yaml
@@ -21,12 +21,6 @@ LONG: dict[str, Any] = {
     "epochs": 2000,
     "checkpoint_cfg": {"checkpoint_after_n_epochs": 1, "delete_old_checkpoints": True},
 }
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition; pytest's own time limit ends a wait in vain."""
-    while not condition():
-        pass
 
 
 def processes_of(run: Run) -> list[psutil.Process]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import until
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
@@ -58,8 +59,7 @@ def test_a_process_that_ended_and_was_not_collected_is_not_running(run: Run) -> 
     identity = ProcessIdentity.of(process.pid)
     assert identity is not None and identity.alive()
     process.kill()
-    while identity.alive():
-        pass  # it is a zombie as soon as the signal has arrived
+    until(lambda: not identity.alive())  # a zombie as soon as the signal has arrived
     process.wait()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PIANISTS, make_notes, tiny_config
+from conftest import PIANISTS, make_notes, tiny_config, until
 
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, load_config, to_yaml
@@ -129,8 +129,7 @@ def test_a_signalled_process_is_resumed_to_the_same_numbers(
     run = run_for(config, tiny_root)
     environment = os.environ | {"PIANISTID_CACHE": str(tiny_root.cache_dir), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command(config, tiny_root, tmp_path / "cut.yaml"), env=environment)
-    while len(run.metrics()) < 2 and process.poll() is None:
-        pass
+    until(lambda: len(run.metrics()) >= 2 or process.poll() is not None)
     process.send_signal(number)
     code = process.wait()
     if number == signal.SIGKILL:
