@@ -134,7 +134,8 @@ def supervise(run: Run, root: Path, cache_dir: Path) -> int:
     run.set_exit(code)
     state = run.state()
     if state.status == "running":  # it ended before it could say anything
-        run.set_state("failed", f"it could not start (exit status {code}); the log says why", epochs=state.epochs)
+        last_line = run.log_tail(1) or f"exit status {code}"
+        run.set_state("failed", f"it could not start: {last_line}", epochs=state.epochs)
     return code
 
 

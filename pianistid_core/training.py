@@ -129,7 +129,9 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
 
 
 def _train(config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", on_progress: OnProgress) -> RunState:
-    run.clear_stop()
+    # A request from before this training is none of its business, unless it came while the supervisor started it.
+    if run.trainer() != ProcessIdentity.of(os.getppid()):
+        run.clear_stop()
     run.set_state("running", epochs=config.epochs, process=ProcessIdentity.of())
     trainer: _Trainer | None = None
     status: Status = "interrupted"
