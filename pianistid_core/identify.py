@@ -29,7 +29,7 @@ from pianistid_core.runs import list_runs
 
 log = logging.getLogger(__name__)
 
-_CLIPS_AT_ONCE = 8
+_CLIPS_AT_ONCE = 10
 _SPARSE_NOTES_PER_S = 0.5
 
 Probabilities = dict[str, float]
