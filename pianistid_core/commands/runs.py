@@ -1,0 +1,242 @@
+"""`pianistid runs`: list, show, stop, delete and export runs."""
+
+import zipfile
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pianistid_core.atomic import replacing
+from pianistid_core.commands.console import (
+    add_data_root,
+    add_json,
+    complain,
+    count,
+    open_root,
+    say,
+    say_json,
+    say_table,
+)
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.runs import STOP_KINDS, Run, describe_time, list_runs
+
+RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
+_METRICS = (
+    ("train_loss", "train loss"),
+    ("train_clip_accuracy", "train clips"),
+    ("test_loss", "test loss"),
+    ("test_clip_accuracy", "test clips"),
+    ("test_recording_accuracy", "test recordings"),
+)
+_SHOWN_EPOCHS = 10
+# What only serves while a run goes on; of the checkpoints only the last is exported.
+_NOT_EXPORTED = {"lock", "stop", "progress.json", "exit.json"}
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """Adds the subcommands of `runs`."""
+    commands = parser.add_subparsers(metavar="ACTION", required=True)
+
+    listing = commands.add_parser("list", help="list all runs, the newest first")
+    listing.set_defaults(handle=_list)
+
+    show = commands.add_parser("show", help="show one run: state, metrics, files, the end of its log")
+    show.add_argument("run", metavar="RUN", help=RUN_HELP)
+    show.add_argument("--log", type=int, default=0, metavar="LINES", help="also print the last lines of its log")
+    show.set_defaults(handle=_show)
+
+    stop = commands.add_parser("stop", help="stop a run, keeping a checkpoint unless told otherwise")
+    stop.add_argument("run", metavar="RUN", help=RUN_HELP)
+    stop.add_argument(
+        "--kind",
+        choices=STOP_KINDS,
+        default="save",
+        help="save a checkpoint and end (default), finish with a last evaluation, or discard what is not saved",
+    )
+    stop.add_argument("--wait", action="store_true", help="return only when it has stopped")
+    stop.set_defaults(handle=_stop)
+
+    delete = commands.add_parser("delete", help="remove runs from disk")
+    delete.add_argument("runs", metavar="RUN", nargs="+", help=RUN_HELP)
+    delete.set_defaults(handle=_delete)
+
+    export = commands.add_parser("export", help="pack a run into one zip: config, metrics, figures, last checkpoint")
+    export.add_argument("run", metavar="RUN", help=RUN_HELP)
+    export.add_argument("file", metavar="FILE.zip", help="the zip to write")
+    export.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    export.set_defaults(handle=_export)
+    for command in (listing, show, stop, delete, export):
+        add_data_root(command)
+        add_json(command)
+
+
+def find_run(name: str, root: DataRoot) -> Run:
+    """The run that "experiment/run", a run folder or a .pth file in one means.
+
+    Raises
+    ------
+    RunError
+        When there is none.
+    """
+    path = Path(name)
+    if path.suffix == ".pth" and path.is_file():
+        return Run.open(path.absolute().parent)
+    if path.is_dir():
+        try:
+            return Run.open(path.absolute())
+        except RunError:
+            # A folder that happens to have the name of a run is not in its way.
+            if path.is_absolute():
+                raise
+    return Run.find(root.checkpoints_dir, name)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Everything about a run as plain data."""
+    summary = run.summary()
+    return {
+        "id": run.id,
+        "path": str(run.path),
+        "created": summary.created,
+        "state": asdict(summary.state),
+        "best_recording_accuracy": summary.best_recording_accuracy,
+        "progress": run.progress(),
+        "metrics": run.metrics(),
+        "checkpoints": [path.name for path in run.checkpoints()],
+        "size_bytes": run.size_bytes(),
+    }
+
+
+def export_run(run: Run, target: Path, *, overwrite: bool = False) -> int:
+    """Packs a run into a zip, names relative to its folder, and gives the number of files in it.
+
+    Of the checkpoints only the last is packed. The zip is written aside and renamed, so it is whole or not there.
+
+    Raises
+    ------
+    RunError
+        When the file exists already and `overwrite` is false, or its folder does not.
+    """
+    if target.exists() and not overwrite:
+        raise RunError(f"{target} exists already; choose another name, or give --overwrite")
+    if not target.absolute().parent.is_dir():
+        raise RunError(f"{target.absolute().parent} is not a folder; make it first, or choose another")
+    outdated = set(run.checkpoints()[:-1])
+    n_files = 0
+    with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(run.path.rglob("*")):
+            name = path.relative_to(run.path).as_posix()
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            if hidden or name in _NOT_EXPORTED or path in outdated or not path.is_file():
+                continue
+            packing = zipfile.ZIP_STORED if path.suffix in (".pth", ".png") else zipfile.ZIP_DEFLATED
+            archive.write(path, name, packing)
+            n_files += 1
+    return n_files
+
+
+def _list(options: Namespace) -> int:
+    root = open_root(options.data_root)
+    summaries = list_runs(root.checkpoints_dir)
+    if options.json:
+        say_json(
+            [
+                {
+                    "id": run.id,
+                    "path": str(run.path),
+                    "created": run.created,
+                    "state": asdict(run.state),
+                    "best_recording_accuracy": run.best_recording_accuracy,
+                    "last": run.last,
+                }
+                for run in summaries
+            ]
+        )
+    elif not summaries:
+        say(f"there are no runs in {root.checkpoints_dir} yet; pianistid train --config FILE makes one")
+    else:
+        rows = [
+            (
+                run.id,
+                run.state.status,
+                f"{run.state.epoch}/{run.state.epochs or '?'}",
+                run.best_recording_accuracy,
+                describe_time(run.created),
+            )
+            for run in summaries
+        ]
+        say_table(("run", "state", "epoch", "best", "made"), rows)
+    return 0
+
+
+def _show(options: Namespace) -> int:
+    run = find_run(options.run, open_root(options.data_root))
+    if options.json:
+        log = {"log": run.log_tail(options.log)} if options.log > 0 else {}
+        say_json({**describe(run), **log})
+        return 0
+    state, rows = run.state(), run.metrics()
+    say(f"{run.id}: {state.status}{', ' + state.reason if state.reason else ''}")
+    say(f"folder {run.path}, {run.size_bytes() / 1e6:,.1f} MB, {count(len(run.checkpoints()), 'checkpoint')}")
+    progress = run.progress()
+    if state.status == "running" and progress:
+        say(f"now: epoch {progress.get('epoch')}, {progress.get('phase')} {progress.get('batch')}")
+    if rows:
+        say()
+        shown = rows[-_SHOWN_EPOCHS:]
+        say_table(
+            ("epoch", *(title for _, title in _METRICS)),
+            [(row["epoch"], *(row.get(key) for key, _ in _METRICS)) for row in shown],
+        )
+    if options.log > 0:
+        say()
+        for line in run.log_tail(options.log).splitlines():
+            say(line)
+    return 0
+
+
+def _stop(options: Namespace) -> int:
+    from pianistid_core import launch
+
+    run = find_run(options.run, open_root(options.data_root))
+    if options.wait:
+        launch.stop_and_wait(run, options.kind)
+    else:
+        launch.stop(run, options.kind)
+    if options.json:
+        say_json(describe(run))
+    else:
+        say(f"run {run.id} " + (f"is {run.state().status}" if options.wait else "was asked to stop"))
+    return 0
+
+
+def _delete(options: Namespace) -> int:
+    root = open_root(options.data_root)
+    deleted: list[str] = []
+    failed = False
+    for name in options.runs:
+        try:
+            run = find_run(name, root)
+            run.delete()
+            deleted.append(run.id)
+        except PianistIDError as error:
+            complain(str(error))
+            failed = True
+    if options.json:
+        say_json({"deleted": deleted})
+    else:
+        for id in deleted:
+            say(f"run {id} is deleted")
+    return 1 if failed else 0
+
+
+def _export(options: Namespace) -> int:
+    run = find_run(options.run, open_root(options.data_root))
+    target = Path(options.file)
+    n_files = export_run(run, target, overwrite=options.overwrite)
+    if options.json:
+        say_json({"run": run.id, "file": str(target), "files": n_files, "bytes": target.stat().st_size})
+    else:
+        say(f"run {run.id} is in {target}: {count(n_files, 'file')}, {target.stat().st_size / 1e6:,.1f} MB")
+    return 0

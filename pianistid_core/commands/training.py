@@ -1,0 +1,96 @@
+"""`pianistid train`: train by a config, here or in the background, or go on with a run."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+
+from pianistid_core.commands.configs import add_set
+from pianistid_core.commands.console import (
+    add_data_root,
+    add_json,
+    open_root,
+    progress,
+    say,
+    say_json,
+)
+from pianistid_core.commands.runs import describe, find_run
+from pianistid_core.config import RunConfig, load_config
+from pianistid_core.datasets.root import PARTS, DataRoot, require_clips
+from pianistid_core.errors import RunError
+from pianistid_core.runs import Run
+
+_LOAD = "checkpoint_cfg.load_checkpoints"
+
+
+def add_train(parser: ArgumentParser) -> None:
+    """Adds the options of `train`."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="FILE", help="a YAML file, or a name below config/, such as demo.yaml")
+    what.add_argument("--resume", metavar="RUN", help="go on with a run by its own config: experiment/run or a folder")
+    add_set(parser)
+    parser.add_argument("--restart", action="store_true", help="start again from nothing; older checkpoints are lost")
+    parser.add_argument("--background", action="store_true", help="train in a process of its own and return at once")
+    add_data_root(parser)
+    add_json(parser)
+    parser.set_defaults(handle=_train, log_level=logging.INFO)
+
+
+def _train(options: Namespace) -> int:
+    root = open_root(options.data_root)
+    config, run = _config_and_run(options, root)
+    # Asked before the run's folder is made, so that a slip in a name leaves nothing behind.
+    split = root.split(config.data_split_dir)
+    for part in PARTS:
+        require_clips(root, split, part)
+    if options.background:
+        from pianistid_core import launch
+
+        started = launch.start(config, root)
+        if options.json:
+            say_json(describe(started))
+        else:
+            say(f"run {started.id} starts in the background; `pianistid runs show {started.id}` tells how it goes")
+        return 0
+
+    from pianistid_core import training
+
+    with progress("batches") as shown:
+        state = training.train(config, root, run or training.run_for(config, root), on_progress=shown.show)
+    run = run or training.run_for(config, root)
+    if options.json:
+        say_json(describe(run))
+    else:
+        say(f"run {run.id} {state.status}{': ' + state.reason if state.reason else ''}; it is in {run.path}")
+    return 0
+
+
+def _config_and_run(options: Namespace, root: DataRoot) -> tuple[RunConfig, Run | None]:
+    """The config to train by, and the run to go on with where one was named."""
+    overrides = [*options.set]
+    if options.restart:
+        overrides.append(f"{_LOAD}=false")
+    if options.config is not None:
+        return load_config(options.config, overrides=overrides), None
+    if options.restart:
+        raise RunError("--resume goes on and --restart starts again; give one of them")
+    run = find_run(options.resume, root)
+    for name in ("config.yaml", "request.yaml"):
+        if (run.path / name).is_file():
+            break
+    else:
+        raise RunError(f"run {run.id} has no config.yaml, so it cannot go on; train it with --config")
+    config = load_config(run.path / name, overrides=[*overrides, f"{_LOAD}=true"])
+    # A run may have been moved or lie elsewhere than its config says; it goes on where it is.
+    if config.checkpoint_cfg.checkpoint_dir is not None or run.path.parent.parent != root.checkpoints_dir:
+        overrides.append(f"checkpoint_cfg.checkpoint_dir={_quoted(run.path.parent.parent)}")
+        config = load_config(run.path / name, overrides=[*overrides, f"{_LOAD}=true"])
+    if (config.experiment, config.run) != (run.path.parent.name, run.path.name):
+        raise RunError(
+            f"{run.path} holds run {config.experiment}/{config.run}; put its folder back under that name, or train "
+            "another run with --config"
+        )
+    return config, run
+
+
+def _quoted(path: object) -> str:
+    """A path as a YAML string."""
+    return "'" + str(path).replace("'", "''") + "'"
