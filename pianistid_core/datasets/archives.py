@@ -69,10 +69,15 @@ DEFAULT_LIMITS = ArchiveLimits()
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that was left out, and why."""
+    """Something that was left out, and why; signs that a terminal would obey are escaped in both."""
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for field in ("name", "reason"):
+            text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in getattr(self, field))
+            object.__setattr__(self, field, text)
 
 
 class Source(Protocol):
