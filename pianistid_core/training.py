@@ -10,14 +10,12 @@ import errno
 import logging
 import math
 import os
-import platform
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,17 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pianistid_core.checkpoints import load_state, read_checkpoint
 from pianistid_core.config import RunConfig, difference, flatten, load_config, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.devices import choose_device, environment
 from pianistid_core.errors import CheckpointError, DataError, PianistIDError, RunError
 from pianistid_core.evaluation import Metrics, measure, predict
 from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.models import build_model
+from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run, RunState, Status, StopKind
 from pianistid_core.tracking import Tracker, open_tracker
@@ -179,8 +179,8 @@ class _Trainer:
         self.class_names = _class_names(self.caches["train"], config)
         torch.manual_seed(config.seed)
         self.model = build_model(config.encoder_module, config.model_cfg, len(self.class_names)).to(self.device)
-        self.optimiser = _optimiser(config, self.model)
-        self.scheduler = _scheduler(config, self.optimiser)
+        self.optimiser = make_optimiser(config, self.model)
+        self.scheduler = make_scheduler(config, self.optimiser)
         self.train_clips = self._dataset("train", training=True)
         if resumable is not None:
             self._resume(resumable)
@@ -361,7 +361,7 @@ class _Trainer:
         )
 
     def _step_scheduler(self, test: Metrics) -> None:
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(test.loss if self.scheduler.mode == "min" else test.recording_accuracy)
         elif self.scheduler is not None:
             self.scheduler.step()
@@ -464,89 +464,7 @@ class _Trainer:
         return None if epoch_s is None else epoch_s * (self.config.epochs - self.position.epoch - share)
 
 
-# --- optimisers, schedulers, losses ----------------------------------------------------------------------------------
-
-
-def _optimiser(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    options = to_dict(config)["optim_cfg"]
-    if config.optim_type == "adam":
-        return torch.optim.Adam(model.parameters(), **{**options, "betas": tuple(options["betas"])})
-    return torch.optim.SGD(model.parameters(), **options)
-
-
-def _scheduler(
-    config: RunConfig, optimiser: torch.optim.Optimizer
-) -> torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | None:
-    options = to_dict(config)["sched_cfg"]
-    match config.sched_type:
-        case "plateau":
-            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, **options)
-        case "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, **options)
-        case "step":
-            return torch.optim.lr_scheduler.StepLR(optimiser, **options)
-        case "linear":
-            return torch.optim.lr_scheduler.LinearLR(optimiser, **options)
-    return None
-
-
-def triplet_loss(
-    anchors: torch.Tensor, positives: torch.Tensor, labels: torch.Tensor, margin: float, similarity: str
-) -> torch.Tensor:
-    """Mean of max(0, s_negative - s_positive + margin) over the other-class pairs of a batch.
-
-    Anchors and positives are (B, D), labels (B,). `similarity` is "cosine" or "dot". 0 when all are of one class.
-    """
-    if similarity == "cosine":
-        anchors, positives = functional.normalize(anchors, dim=1), functional.normalize(positives, dim=1)
-    similarities = anchors @ positives.T  # (B, B): anchor by positive
-    of_positive = similarities.diagonal().unsqueeze(1)
-    is_other = labels.unsqueeze(1) != labels.unsqueeze(0)
-    losses = functional.relu(similarities - of_positive + margin)
-    return (losses * is_other).sum() / is_other.sum().clamp(min=1)
-
-
 # --- around the loop -------------------------------------------------------------------------------------------------
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a config names; `auto` is a GPU where there is one.
-
-    Raises
-    ------
-    RunError
-        When the device is not on this machine.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise RunError(f"there is no device {name!r} on this machine; give device=auto, or device=cpu")
-    return device
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a run was made with: versions, machine, device."""
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    try:
-        versions["pianistid"] = metadata.version("pianistid")
-    except metadata.PackageNotFoundError:
-        versions["pianistid"] = "not installed"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "versions": versions,
-        "system": platform.platform(),
-        "device": str(device),
-        "device_name": name,
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-    }
 
 
 def failure_in_words(error: Exception, config: RunConfig) -> str:

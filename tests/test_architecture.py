@@ -22,8 +22,9 @@ LEVELS = [
     ["concepts"],
     ["clips"],
     ["datasets"],
-    ["loader", "models", "training_options", "presets"],
+    ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
+    ["optimisation"],
     ["runs"],
     ["evaluation", "checkpoints", "tracking"],
     ["training", "identify"],
@@ -34,7 +35,7 @@ LEVELS = [
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 FORBIDDEN_IN_CORE = {"streamlit", "plotly", "lab"}
 HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"}
-MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models"}
+MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices"}
 
 
 def modules(folder: Path) -> list[Path]:

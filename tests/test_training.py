@@ -19,7 +19,7 @@ from pianistid_core.errors import PianistIDError, RunError, SplitError
 from pianistid_core.midi import write_midi
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run
-from pianistid_core.training import choose_device, run_for, train, triplet_loss
+from pianistid_core.training import run_for, train
 
 TIMES = ("seconds", "clips_per_second")
 
@@ -232,22 +232,6 @@ def test_every_single_channel_architecture_trains(tiny_root: DataRoot, encoder: 
 def test_the_source_can_be_classified(tiny_root: DataRoot) -> None:
     run = trained(tiny_root, tiny_config(classify_dataset=True))
     assert read_checkpoint(run.latest_checkpoint())["class_names"] == ["tiny"]
-
-
-def test_triplets_draw_a_pianist_together_and_push_others_away() -> None:
-    anchors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    labels = torch.tensor([0, 1])
-    assert triplet_loss(anchors, anchors, labels, 0.3, "cosine").item() == pytest.approx(0.0)
-    swapped = triplet_loss(anchors, anchors.flip(0), labels, 0.3, "cosine").item()
-    assert swapped == pytest.approx(1.3)
-    scaled = triplet_loss(anchors, 10 * anchors.flip(0), labels, 0.3, "cosine").item()
-    assert scaled == pytest.approx(1.3) != triplet_loss(anchors, 10 * anchors.flip(0), labels, 0.3, "dot").item()
-    assert triplet_loss(anchors, anchors, torch.tensor([0, 0]), 0.3, "cosine").item() == 0.0
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(RunError, match="device=auto"):
-        choose_device("cuda:99")
 
 
 def test_an_unwritable_checkpoint_folder_is_refused(tiny_root: DataRoot) -> None:
