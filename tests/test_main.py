@@ -155,11 +155,10 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, pianistid: Any) -> None:
 def test_a_reader_that_leaves_is_no_error() -> None:
     process = subprocess.Popen([*COMMAND, "config", "fields", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
-    process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() in (0, 141)
+    assert process.wait() == 141
 
 
 def test_a_full_disk_or_a_missing_permission_is_one_sentence(monkeypatch: pytest.MonkeyPatch, pianistid: Any) -> None:
@@ -195,8 +194,8 @@ def test_a_sound_config_and_all_faults_of_another(tmp_path: Path, pianistid: Any
     answer = pianistid("config", "check", bad)
     lines = answer.err.splitlines()
     assert answer.status == 1 and answer.out == "" and all(line.startswith(f"{bad}: ") for line in lines)
-    assert any("epochs: got 'many'" in line for line in lines)
-    assert any("did you mean use_2fc" in line for line in lines)
+    assert [line.split(": ")[1] for line in lines] == ["epochs", "model_cfg.use_fc2"]
+    assert "got 'many'" in lines[0] and "did you mean use_2fc" in lines[1]
 
 
 def test_show_is_a_config_that_loads_again(tmp_path: Path, pianistid: Any) -> None:
