@@ -491,7 +491,7 @@ def _lopsided(split: Split, shares: Mapping[str, float], by: str) -> list[str]:
         total = max(sum(share.minutes.values()), 1e-9)
         part = max(shares, key=lambda part: abs(share.minutes[part] / total - shares[part]))
         got = share.minutes[part] / total
-        if share.recordings[part] and abs(got - shares[part]) > _LOPSIDED:
+        if all(share.recordings.values()) and abs(got - shares[part]) > _LOPSIDED:
             warnings.append(
                 f"{share.pianist} has {got:.0%} of the music in {part} where {shares[part]:.0%} were asked for: "
                 f"the groups by {by} are too large to come nearer"

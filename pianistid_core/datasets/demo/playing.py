@@ -85,15 +85,20 @@ class Performance:
 
 
 def perform(pianist: VirtualPianist, tune: Tune, rng: np.random.Generator) -> Performance:
-    """Plays a tune once: a minute to a minute and a half of solo piano."""
+    """Plays a tune once: a minute to a minute and a half of solo piano.
+
+    Given generators of one seed, pianists who are alike in a concept give the very same notes in its channel.
+    """
     key, tempo_bpm = int(rng.integers(12)), int(rng.integers(TEMPO_BPM[0], TEMPO_BPM[1] + 1))
     beat_s = 60.0 / tempo_bpm
     n_phrases = round(rng.uniform(*LENGTH_S) / (4 * beat_s * _PHRASE_BARS))
+    # Each concept has its own chance, so that a habit which draws more or less of it does not move the others.
+    gesture_rng, melody_rng, velocity_rng, hold_rng = rng.spawn(4)
     relaxed = pianist.rhythm == "laid-back swing"
-    gestures = _gestures(tune.chorus(key), n_phrases, beat_s, rng, relaxed=relaxed)
-    melody = _melody(gestures, rng, leaping=pianist.melody == "wide arpeggios")
-    velocities = _velocities(gestures, rng, even=pianist.dynamics == "even touch")
-    ends_s = _ends(gestures, melody, beat_s, rng, relaxed=relaxed)
+    gestures = _gestures(tune.chorus(key), n_phrases, beat_s, gesture_rng, relaxed=relaxed)
+    melody = _melody(gestures, melody_rng, leaping=pianist.melody == "wide arpeggios")
+    velocities = _velocities(gestures, velocity_rng, even=pianist.dynamics == "even touch")
+    ends_s = _ends(gestures, beat_s, hold_rng, relaxed=relaxed)
     voice = _open_shell if pianist.harmony == "open shells" else _stacked_fourths
     sounding: list[tuple[float, float, int, int]] = []
     for gesture, pitch, (right, left), (right_end_s, left_end_s) in zip(
@@ -101,7 +106,7 @@ def perform(pianist: VirtualPianist, tune: Tune, rng: np.random.Generator) -> Pe
     ):
         sounding.append((gesture.onset_s, right_end_s, pitch, right))
         if gesture.is_chord:
-            sounding.extend((gesture.onset_s, left_end_s, key, left) for key in voice(gesture.chord))
+            sounding.extend((gesture.onset_s, left_end_s, lower, left) for lower in voice(gesture.chord))
     onsets_s, offsets_s, pitches, loudness = zip(*sounding, strict=True)
     return Performance(Notes.from_arrays(onsets_s, offsets_s, pitches, loudness), tempo_bpm, key)
 
@@ -143,24 +148,22 @@ def _micro_timing(kind: str, rng: np.random.Generator, *, relaxed: bool) -> floa
 
 
 def _ends(
-    gestures: list[Gesture], melody: list[int], beat_s: float, rng: np.random.Generator, *, relaxed: bool
+    gestures: list[Gesture], beat_s: float, rng: np.random.Generator, *, relaxed: bool
 ) -> list[tuple[float, float]]:
     """When the right and the left hand let go, in seconds: legato and ringing, or clipped and stabbed."""
-    onsets_s = [gesture.onset_s for gesture in gestures] + [gestures[-1].onset_s + 2 * beat_s]
-    next_chord_s = onsets_s[-1]
     ends: list[tuple[float, float]] = []
-    for index in range(len(gestures) - 1, -1, -1):
-        onset_s, next_s, hold = onsets_s[index], onsets_s[index + 1], rng.uniform(0.9, 1.1)
+    next_s = next_chord_s = gestures[-1].onset_s + 2 * beat_s
+    for gesture in reversed(gestures):
+        hold_s = rng.uniform(0.9, 1.1) * beat_s
         if relaxed:
-            repeated = index + 1 < len(melody) and melody[index + 1] == melody[index]
-            right_s = min(next_s + (-0.03 if repeated else 0.015), onset_s + 1.6 * hold * beat_s)
-            left_s = min(next_chord_s - 0.03, onset_s + 2.0 * hold * beat_s)
+            # A hair before what follows, so that a key is up again when it is to be struck.
+            right_s, left_s = min(next_s - 0.01, gesture.onset_s + 1.6 * hold_s), gesture.onset_s + 2.0 * hold_s
         else:
-            right_s = onset_s + 0.2 * hold * beat_s
-            left_s = onset_s + 0.25 * hold * beat_s
-        ends.append((right_s, left_s))
-        if gestures[index].is_chord:
-            next_chord_s = onset_s
+            right_s, left_s = gesture.onset_s + 0.2 * hold_s, gesture.onset_s + 0.25 * hold_s
+        ends.append((right_s, min(left_s, next_chord_s - 0.03)))
+        next_s = gesture.onset_s
+        if gesture.is_chord:
+            next_chord_s = gesture.onset_s
     return ends[::-1]
 
 
@@ -168,7 +171,7 @@ def _ends(
 
 
 def _melody(gestures: list[Gesture], rng: np.random.Generator, *, leaping: bool) -> list[int]:
-    """One pitch a gesture: anchors over the chords, then the line from each anchor to the next."""
+    """One pitch a gesture: first the anchors over the chords, then the line from each anchor to the next."""
     chords = [index for index, gesture in enumerate(gestures) if gesture.is_chord]
     anchors = _anchors([gestures[index].chord for index in chords], rng)
     melody = [0] * len(gestures)
