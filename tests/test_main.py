@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -550,3 +551,44 @@ def test_delete_removes_what_it_can_and_tells_the_rest(run_in: Path, pianistid: 
     answer = pianistid("runs", "delete", "tests/none", "tests/tiny", "--data-root", run_in, "--json")
     assert answer.status == 1 and answer.json == {"deleted": ["tests/tiny"]} and "tests/none" in answer.err
     assert not (run_in / "checkpoints/tests/tiny").exists()
+
+
+# --- the README ------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_names_every_module_and_no_other() -> None:
+    repository = Path(__file__).parent.parent
+    text = (repository / "README.md").read_text()
+    tree = text.partition("## Where things are")[2].partition("More:")[0]
+    named: set[Path] = set()
+    for line in tree.splitlines():
+        if line.startswith("    ") and not line.startswith("      "):
+            folder = repository / line.split()[0].rstrip(",") if line.split()[0].endswith("/") else repository
+        for word in re.findall(r"[\w./]+\.(?:py|css|svg|toml|md)\b", line[:34]):
+            named.add(folder / word)
+    missing = sorted(str(path) for path in named if not path.exists() and path.name != "logo.svg")
+    assert not missing, f"the README names what is not there: {missing}"
+    modules = {
+        path
+        for top in ("pianistid_core", "lab")
+        for path in (repository / top).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    unnamed = sorted(str(path.relative_to(repository)) for path in modules - named)
+    assert not unnamed, f"the README's map does not name {unnamed}"
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    repository = Path(__file__).parent.parent
+    for page in [repository / "README.md", *(repository / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith(("http", "docs/screenshots/")):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_command_of_the_docs_is_one(pianistid: Any) -> None:
+    repository = Path(__file__).parent.parent
+    text = "".join(page.read_text() for page in [repository / "README.md", *(repository / "docs").glob("*.md")])
+    commands = {tuple(words.split()) for words in re.findall(r"pianistid ((?:data|runs|config) [a-z]+|[a-z]+)\b", text)}
+    for command in commands - {("data",), ("runs",), ("config",)}:
+        assert pianistid(*command, "--help").status == 0, command

@@ -203,8 +203,8 @@ def _subject(options: Namespace) -> _Subject:
     from pianistid_core.checkpoints import load_model
     from pianistid_core.config import load_config
     from pianistid_core.datasets.cache import open_note_cache
-    from pianistid_core.loader import ClipDataset, make_loader
     from pianistid_core.devices import choose_device
+    from pianistid_core.loader import ClipDataset, make_loader
 
     root = open_root(options.data_root)
     run, source = _run_and_source(options.run, root)

@@ -66,8 +66,8 @@ def _identifier(options: Namespace) -> "Identifier":
     from pathlib import Path
 
     from pianistid_core.config import load_config
-    from pianistid_core.identify import Identifier
     from pianistid_core.devices import choose_device
+    from pianistid_core.identify import Identifier
 
     root = open_root(options.data_root)
     device = str(choose_device(options.device))
