@@ -7,7 +7,7 @@ st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")
 
 page = st.navigation(
     {
-        "": [st.Page("views/home.py", title="Home", icon=":material/home:", url_path="home", default=True)],
+        "": [st.Page("views/home.py", title="Home", icon=":material/home:", default=True)],
         "Train": [
             st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
             st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),

@@ -173,19 +173,26 @@ def probability_bars(probabilities: Mapping[str, float], palette: Palette, *, to
     if rest:
         names.append(f"{len(rest)} others")
         values.append(sum(value for _, value in rest))
-    option = _bars(names, values, [percent(value, 1) for value in values], palette.muted, maximum=1)
+    option = _bars(names, values, [percent(value, 1) for value in values], palette.muted, maximum=reach_of(values))
     option["series"][0]["data"][0]["itemStyle"]["color"] = palette.of_series(0)
     words = listed(f"{name} {percent(value)}" for name, value in shown[:3])
     return Chart(option, f"Probabilities: {words}.", 44 + 30 * len(names))
 
 
-def subset_bars(labels: Sequence[str], shares: Sequence[float], notes: Sequence[str], colours: Sequence[str]) -> Chart:
-    """One bar a set of concepts: how probable the answer is when the model hears only that."""
-    option = _bars(list(labels), list(shares), list(notes), colours[0], maximum=1)
+def subset_bars(
+    labels: Sequence[str], shares: Sequence[float], notes: Sequence[str], colours: Sequence[str], *, reach: float = 1.0
+) -> Chart:
+    """One bar a set of concepts: how probable the answer is when the model hears only that; bars end at `reach`."""
+    option = _bars(list(labels), list(shares), list(notes), colours[0], maximum=reach)
     for item, colour in zip(option["series"][0]["data"], colours, strict=True):
         item["itemStyle"]["color"] = colour
     words = listed(f"{label} {percent(share)}" for label, share in zip(labels, shares, strict=True))
     return Chart(option, f"Probability of the answer by concept: {words}.", 40 + 34 * len(labels))
+
+
+def reach_of(*shares: Sequence[float]) -> float:
+    """Where the axis of charts that are compared ends: at 1, or at a half when no share is larger."""
+    return 1.0 if max((max(row, default=0.0) for row in shares), default=0.0) > 0.5 else 0.5
 
 
 def _bars(
@@ -227,7 +234,8 @@ def timeline(spans: Sequence[tuple[float, float]], clips: Sequence[Mapping[str, 
     labels = [f"{int(start // 60)}:{int(start % 60):02d}" for start, _ in spans]
     series: list[dict[str, Any]] = [
         {
-            "name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "color": palette.of_series(index),
+            "name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "barMaxWidth": 110,
+            "color": palette.of_series(index),
             "data": [round(float(clip.get(name, 0.0)), 5) for clip in clips],
         }
         for index, name in enumerate(ranked)
@@ -236,7 +244,7 @@ def timeline(spans: Sequence[tuple[float, float]], clips: Sequence[Mapping[str, 
     if len(totals) > len(ranked):
         series.append(
             {
-                "name": "Others", "type": "bar", "stack": "all", "color": palette.line,
+                "name": "Others", "type": "bar", "stack": "all", "barMaxWidth": 110, "color": palette.line,
                 "data": [round(other, 5) for other in others],
             }
         )  # fmt: skip

@@ -25,7 +25,8 @@ STATES: dict[Status, tuple[str, str, Colour]] = {
 def badge(state: RunState, *, stopping: bool = False) -> None:
     """Shows a run's state as a word with its icon and colour."""
     name, icon, colour = STATES[state.status]
-    st.badge("Stopping" if stopping else name, icon=icon, color=colour)
+    with st.container(key="run_state", width="content"):
+        st.badge("Stopping" if stopping else name, icon=icon, color=colour)
 
 
 def progress_of(state: RunState) -> float:
@@ -42,7 +43,7 @@ def table(runs: Sequence[RunSummary]) -> pd.DataFrame:
             "State": [STATES[run.state.status][0] for run in runs],
             "Progress": [progress_of(run.state) for run in runs],
             "Epoch": [f"{run.state.epoch} / {run.state.epochs or '?'}" for run in runs],
-            "Best accuracy": [run.best_recording_accuracy for run in runs],
+            "Best": [run.best_recording_accuracy for run in runs],
             "Test loss": [run.last.get("test_loss") for run in runs],
             "Updated": [ago(run.state.updated or run.created, now) for run in runs],
         }
@@ -53,11 +54,11 @@ def columns() -> dict[str, Any]:
     """How the columns of `table` are drawn."""
     config = st.column_config
     return {
-        "Run": config.TextColumn(width="large"),
+        "Run": config.TextColumn(width="medium"),
         "State": config.TextColumn(width="small"),
         "Progress": config.ProgressColumn(format="percent", width="small", color="primary"),
         "Epoch": config.TextColumn(width="small"),
-        "Best accuracy": config.NumberColumn(
+        "Best": config.NumberColumn(
             format="percent", width="small", help="Share of test recordings whose pianist was named, in the best epoch."
         ),
         "Test loss": config.NumberColumn(format="%.3f", width="small", help="After the last epoch."),

@@ -5,6 +5,7 @@ opens the same view. What stands here is the rest.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,16 @@ MODEL = "model"
 _DRAFT = "build.draft"
 _NOTICE = "notice"
 _COMPLAINT = "complaint"
+
+
+def bound_choice(key: str, options: Sequence[str]) -> None:
+    """Chooses the first option for a widget bound to the address bar, unless the address or the user says otherwise.
+
+    A widget's own default is left out of the address, and a link must go on meaning the same when newer options come.
+    """
+    asked = st.query_params.get(key)
+    if st.session_state.get(key) not in options and asked not in options:
+        st.session_state[key] = options[0]
 
 
 @dataclass

@@ -26,7 +26,10 @@ def plain(text: object, limit: int = 200) -> str:
 def sentence(error: object) -> str:
     """Gives an error's message as one safe line for `st.error` and the like."""
     text = one_line(error, 1200)
-    return plain(text[:1].upper() + text[1:], 1200) if text else "Something went wrong\\, and gave no reason\\."
+    if not text:
+        return "Something went wrong, and gave no reason\\."
+    first = text.split(" ", 1)[0]
+    return plain(text[:1].upper() + text[1:] if first.isalpha() else text, 1200)
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -74,5 +77,5 @@ def ago(moment: float | None, now: float) -> str:
     if past < 90:
         return "just now"
     if past < 86_400 * 2:
-        return f"{duration(past)} ago"
+        return f"{past / 60:.0f} min ago" if past < 3600 else f"{past / 3600:.0f} h ago"
     return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%d %b %Y")

@@ -433,7 +433,7 @@ class Player {
       if (black) { c.fillStyle = this.panel; c.fillRect(GUTTER, y, width - GUTTER, this.row); }
       c.fillStyle = black ? this.ink : this.paper;
       c.globalAlpha = black ? 0.75 : 1;
-      c.fillRect(0, y, black ? GUTTER * 0.58 : GUTTER - 4, this.row);
+      c.fillRect(0, y, black ? GUTTER * 0.45 : GUTTER - 4, this.row);
       c.globalAlpha = 1;
     }
     c.strokeStyle = this.line;
@@ -444,7 +444,7 @@ class Player {
       c.beginPath(); c.moveTo(0, y); c.lineTo(width, y); c.stroke();
       c.fillStyle = this.ink;
       c.globalAlpha = 0.7;
-      c.fillText(noteName(pitch), 4, y - Math.max(6, this.row / 2));
+      c.fillText(noteName(pitch), GUTTER * 0.45 + 2, y - Math.max(5, this.row / 2));
       c.globalAlpha = 1;
     }
     this.drawAxis(c, width, height);

@@ -9,6 +9,7 @@ import pandas as pd
 import state
 import streamlit as st
 from components.chart import show_chart
+from components.figures import show_figures
 from components.piano_roll import clip_roll, show_roll
 from data_check import draw_check
 from data_import import draw_import
@@ -33,13 +34,14 @@ def statistics(root: DataRoot, split: Split) -> None:
         }
         for part in parts
     }  # fmt: skip
-    for column, label, value in zip(
-        st.columns(4),
-        ("Pianists", "Recordings", "Music", "Clips of 30 s"),
-        (len(names), len(tracks), duration(sum(e.duration_s for e in entries)), sum(clips.values())),
-        strict=True,
-    ):
-        column.metric(label, value if isinstance(value, str) else f"{value:,}", border=True)
+    show_figures(
+        [
+            ("Pianists", str(len(names)), None),
+            ("Recordings", f"{len(tracks):,}", None),
+            ("Music", duration(sum(entry.duration_s for entry in entries)), None),
+            ("Clips of 30 s", f"{sum(clips.values()):,}", "Each clip's file also holds the 30 s that follow."),
+        ]
+    )
     if split.validation_is_test:
         st.caption("This split has no validation part; the test part stands in for it.")
     st.subheader("Hours by pianist")

@@ -8,6 +8,7 @@ import jobs
 import runs_table
 import state
 import streamlit as st
+from components.figures import show_figures
 from wording import count, duration, listed, plain
 
 from pianistid_core.runs import RunSummary, list_runs
@@ -66,13 +67,14 @@ def next_step(here: Here) -> None:
 def facts(here: Here) -> None:
     root = state.data_root()
     recordings = len(cached.contents(root).recordings) or len(cached.contents(root).tracks)
-    for column, label, value in zip(
-        st.columns(4),
-        ("Splits", "Recordings", "Runs", "Trains on"),
-        (str(len(here.splits)), f"{recordings:,}", f"{len(here.runs):,}", cached.device()),
-        strict=True,
-    ):
-        column.metric(label, plain(value), border=True)
+    show_figures(
+        [
+            ("Splits", str(len(here.splits)), "Data sets that are ready to train on."),
+            ("Recordings", f"{recordings:,}", "Recordings that this data root knows."),
+            ("Runs", f"{len(here.runs):,}", "Trainings, whatever came of them."),
+            ("Trains on", cached.device(), "What this machine trains on."),
+        ]
+    )
 
 
 def tour(here: Here) -> None:
@@ -85,9 +87,7 @@ def tour(here: Here) -> None:
     one, two, three = st.columns(3, gap="medium")
     with one.container(border=True, height="stretch"):
         step(1, "Make music", has_data)
-        st.write(
-            "Eight pianists play a dozen tunes each. Some differ only in their chords, others only in their touch."
-        )
+        st.write("Eight pianists play the same tunes. Some differ only in their chords, others only in their touch.")
         jobs.draw(actions.DEMO_JOB)
         if has_data:
             st.page_link("views/data.py", label="Look and listen", icon=":material/music_note:")
@@ -132,6 +132,7 @@ def recent(here: Here) -> None:
     st.subheader("Last runs")
     st.dataframe(
         runs_table.table(here.runs[:5]), hide_index=True, column_config=runs_table.columns(), key="recent_runs",
+        placeholder="—",
         alt="The five newest runs with their state and accuracy.",
     )  # fmt: skip
     trained = sum(run.best_recording_accuracy is not None for run in here.runs)

@@ -57,16 +57,13 @@ def choose_model(root: DataRoot) -> Path | None:
         return None
     by_id = {run.id: run for run in runs}
 
-    def name(id: str) -> str:
-        best = by_id[id].best_recording_accuracy if id in by_id else None
-        return one_line(id) + (f"  ({percent(best)} of test recordings)" if best is not None else "")
-
     asked = st.query_params.get(state.MODEL)
     if asked and asked not in by_id:
         st.warning(sentence(f"there is no trained run {asked} here; another is used"), icon=":material/warning:")
+    state.bound_choice(state.MODEL, list(by_id))
     one, two = st.columns([3, 2])
     chosen = one.selectbox(
-        "Model", list(by_id), key=state.MODEL, bind="query-params", format_func=name,
+        "Model", list(by_id), index=None, key=state.MODEL, bind="query-params", format_func=one_line,
         help="A run with a checkpoint, newest first. Its accuracy is on recordings that it never learned from.",
     )  # fmt: skip
     if chosen not in by_id:
@@ -76,6 +73,9 @@ def choose_model(root: DataRoot) -> Path | None:
         "Checkpoint", [path.name for path in paths], key=f"checkpoint:{chosen}",
         help="The newest comes first.",
     )  # fmt: skip
+    best = by_id[chosen].best_recording_accuracy
+    if best is not None:
+        st.caption(f"This model named the pianist of {percent(best)} of the test recordings.")
     return next((path for path in paths if path.name == picked), paths[0])
 
 
@@ -247,15 +247,16 @@ def what_told(found: "Identification") -> None:
     left, right = st.columns(2, gap="large")
     series = [colours.of_series(index) for index in range(4)]
     labels = [concept.capitalize() for concept in CONCEPTS]
+    reach = charts.reach_of([result[who] for result in (*alone, *without)])
     with left:
         st.markdown(f"**One concept alone**: probability of {plain(who)}")
         notes = [_note(result, who) for result in alone]
-        show_chart(charts.subset_bars(labels, [r[who] for r in alone], notes, series), key="alone")
+        show_chart(charts.subset_bars(labels, [r[who] for r in alone], notes, series, reach=reach), key="alone")
     with right:
         st.markdown(f"**One concept left out**: probability of {plain(who)}")
         notes = [_note(result, who) for result in without]
         names = [f"No {concept}" for concept in CONCEPTS]
-        show_chart(charts.subset_bars(names, [r[who] for r in without], notes, series), key="without")
+        show_chart(charts.subset_bars(names, [r[who] for r in without], notes, series, reach=reach), key="without")
     with st.expander("All fifteen subsets"):
         rows = []
         for kept, result in found.concepts.items():
@@ -291,6 +292,11 @@ def page() -> None:
         pieces = [chosen] if chosen else []
     if not pieces:
         st.caption("Nothing to listen to yet: drop a MIDI file above, or take a recording that is here.")
+        return
+    try:
+        cached.model(model)
+    except PianistIDError as error:
+        st.error(sentence(error), icon=":material/error:")
         return
     answer = overview(ask(model, pieces))
     if answer is None or answer.found is None:

@@ -8,6 +8,7 @@ import runs_table
 import state
 import streamlit as st
 from components.chart import show_chart
+from components.figures import show_figures
 from wording import count, duration, one_line, percent, plain, sentence
 
 from pianistid_core.config import flatten
@@ -32,10 +33,17 @@ def choose(runs: list[RunSummary]) -> Run | None:
     st.dataframe(
         runs_table.table(runs), hide_index=True, column_config=runs_table.columns(), key="runs_table",
         on_select=take_row, selection_mode="single-row", height=min(36 * len(runs) + 38, 254),
-        alt="Every run with its state, progress and accuracy.",
+        placeholder="—", alt="Every run with its state, progress and accuracy.",
     )  # fmt: skip
-    chosen = st.selectbox("Run", ids, key=state.RUN, bind="query-params", format_func=one_line)
-    return Run.find(state.data_root().checkpoints_dir, chosen) if chosen else None
+    picker, buttons = st.columns([2, 3], vertical_alignment="bottom")
+    state.bound_choice(state.RUN, ids)
+    chosen = picker.selectbox("Run", ids, index=None, key=state.RUN, bind="query-params", format_func=one_line)
+    if chosen is None:
+        return None
+    run = Run.find(state.data_root().checkpoints_dir, chosen)
+    with buttons:
+        controls(run, run.state())
+    return run
 
 
 def controls(run: Run, now: RunState) -> None:
@@ -110,24 +118,26 @@ def summary(run: Run, was: RunState) -> None:
     best = max(
         (r["test_recording_accuracy"] for r in rows if r.get("test_recording_accuracy") is not None), default=None
     )
-    for column, label, value, help in zip(
-        st.columns(4),
-        ("Epoch", "Test loss", "Clips right", "Recordings right"),
-        (
-            f"{now.epoch} / {now.epochs}" if now.epochs else str(now.epoch),
-            "—" if last.get("test_loss") is None else f"{last['test_loss']:.3f}",
-            percent(last.get("test_clip_accuracy")),
-            percent(last.get("test_recording_accuracy")),
-        ),
-        (
-            "Epochs done, of all.",
-            "Mean loss over the clips of the test part, after the last epoch.",
-            "Share of 30 s clips of the test part whose pianist was named.",
-            f"Share of test recordings whose pianist was named, from all their clips. Best: {percent(best)}.",
-        ),
-        strict=True,
-    ):
-        column.metric(label, value, help=help, border=True)
+    show_figures(
+        [
+            ("Epoch", f"{now.epoch} / {now.epochs}" if now.epochs else str(now.epoch), "Epochs done, of all."),
+            (
+                "Test loss",
+                "—" if last.get("test_loss") is None else f"{last['test_loss']:.3f}",
+                "Mean loss over the clips of the test part, after the last epoch.",
+            ),
+            (
+                "Clips right",
+                percent(last.get("test_clip_accuracy")),
+                "Share of 30 s clips of the test part whose pianist was named.",
+            ),
+            (
+                "Recordings right",
+                percent(last.get("test_recording_accuracy")),
+                f"Share of test recordings whose pianist was named, from all their clips. Best: {percent(best)}.",
+            ),
+        ]
+    )
 
 
 def progress_in_words(now: RunState, progress: dict[str, object]) -> str:
@@ -263,12 +273,12 @@ def page() -> None:
     if run is None:
         return
     now = run.state()
-    st.subheader(plain(run.id))
-    controls(run, now)
     tick = TICK_S if now.status in ("running", "queued") else None
     st.fragment(summary, run_every=tick, key="live_summary")(run, now)
     names = ["Curves", "Confusion matrix", "Log", "Config", "Files"]
-    curves_tab, confusion_tab, log_tab, config_tab, files_tab = st.tabs(names, key="run_tab", on_change="rerun")
+    curves_tab, confusion_tab, log_tab, config_tab, files_tab = st.tabs(
+        names, key="run_tab", on_change="rerun", bind="query-params"
+    )
     if curves_tab.open:
         with curves_tab:
             st.fragment(curves, run_every=tick, key="live_curves")(run)

@@ -1,0 +1,147 @@
+"""What a person does in the lab, in a real browser against a real server."""
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pianistid_core.runs import Run
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from playwright.sync_api import Locator, Page, expect
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+    from pianistid_core.datasets.root import DataRoot
+
+LIVE_MS = 60_000
+
+
+def settled(page: Page) -> None:
+    """Waits until the page's script has run."""
+    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
+    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
+
+
+def visit(page: Page, path: str) -> None:
+    page.goto(path)
+    settled(page)
+
+
+def field(page: Page, key: str) -> Locator:
+    """The input of a form field, by its key in the schema."""
+    name = re.sub(r"[^a-zA-Z0-9_-]", "-", key)
+    return page.locator(f"[class*=st-key-field-][class*='-{name}'] input").first
+
+
+def fill(page: Page, key: str, value: str) -> None:
+    field(page, key).fill(value)
+    field(page, key).press("Enter")
+    settled(page)
+
+
+def build(page: Page, name: str, epochs: int, clips: int) -> None:
+    """Fills the Build form for a small run of the demo."""
+    visit(page, "/build")
+    fill(page, "run", name)
+    fill(page, "epochs", str(epochs))
+    page.get_by_role("tab", name="Clips").click()
+    fill(page, "train_dataset_cfg.n_clips", str(clips))
+    fill(page, "test_dataset_cfg.n_clips", "8")
+
+
+def start(page: Page, name: str) -> None:
+    page.locator(".st-key-start button").click()
+    page.wait_for_url(re.compile("/runs"))
+    expect(page.get_by_role("combobox", name="Run")).to_have_value(f"demo/{name}")
+    expect(page).to_have_url(re.compile(f"run=demo.*{name}"))
+
+
+def wait_for(condition: "object", seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") -> None:
+    build(page, "watched", epochs=500, clips=16)
+    expect(page.locator(".st-key-yaml_box textarea")).to_have_value(
+        re.compile("run: watched\nbatch_size: 16\nepochs: 500")
+    )
+    start(page, "watched")
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(
+        re.compile("[2-9] / 500|[1-9][0-9]+ / 500"), timeout=LIVE_MS
+    )
+    expect(page.locator(".st-key-loss_chart canvas")).to_be_visible()
+    page.get_by_role("tab", name="Log").click()
+    expect(page.get_by_text("epoch 1/500")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop and save").click()
+    expect(page.locator(".st-key-run_state")).to_contain_text("Stopped", timeout=LIVE_MS)
+    run = Run.find(trained_root.checkpoints_dir, "demo/watched")
+    assert run.state().status == "stopped"
+    assert run.checkpoints()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+
+
+def test_a_run_outlives_the_server(page: Page, server: "Server", trained_root: "DataRoot") -> None:
+    build(page, "survivor", epochs=25, clips=16)
+    start(page, "survivor")
+    run = Run.find(trained_root.checkpoints_dir, "demo/survivor")
+    wait_for(lambda: run.state().status == "running" and len(run.metrics()) >= 1, 60)
+    server.kill()
+    done = len(run.metrics())
+    wait_for(lambda: len(run.metrics()) > done, 60)
+    server.start()
+    visit(page, "/runs?run=demo/survivor")
+    expect(page.get_by_role("combobox", name="Run")).to_have_value("demo/survivor")
+    expect(page.locator(".st-key-run_state")).to_contain_text("Finished", timeout=LIVE_MS)
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("25 / 25")
+    page.get_by_role("tab", name="Confusion matrix").click()
+    expect(page.locator(".st-key-confusion_chart canvas")).to_be_visible()
+    assert run.state().status == "finished"
+
+
+def test_identify_several_files_one_of_them_broken(page: Page, trained_root: "DataRoot", tmp_path: Path) -> None:
+    recordings = sorted(trained_root.raw_dir.glob("demo/*/piano_midi.mid"))[::9][:3]
+    given = []
+    for number, path in enumerate(recordings):
+        given.append({"name": f"piece {number}.mid", "mimeType": "audio/midi", "buffer": path.read_bytes()})
+    broken = recordings[0].read_bytes()[:200]
+    given.append({"name": "broken <b>.mid", "mimeType": "audio/midi", "buffer": broken})
+    visit(page, "/identify?model=shipped/tiny")
+    page.locator(".st-key-midi_files input[type=file]").set_input_files(given)  # type: ignore[arg-type]
+    main = page.get_by_test_id("stMain")
+    expect(main.get_by_test_id("stAlert")).to_contain_text("broken <b>.mid", timeout=LIVE_MS)
+    expect(main.get_by_test_id("stAlert")).to_contain_text("cut")
+    expect(page.locator(".st-key-headline")).to_contain_text("piece 0.mid")
+    names = trained_root.split("demo").class_names
+    expect(page.locator(".st-key-headline h2")).to_have_text(re.compile("|".join(names)))
+    expect(page.locator(".st-key-alone canvas")).to_be_visible()
+    stage = page.get_by_role("slider", name=re.compile("Piano roll of piece 0"))
+    stage.focus()
+    stage.press("ArrowRight")
+    expect(stage).to_have_attribute("aria-valuenow", "1")
+    page.get_by_role("radio", name="Harmony").click()
+    page.get_by_role("button", name="Play", exact=True).click()
+    expect(stage).to_have_attribute("aria-valuenow", "3", timeout=10_000)
+    page.get_by_role("button", name="Pause").click()
+    chosen = page.get_by_role("combobox", name="Look into")
+    chosen.fill("piece 2")
+    chosen.press("Enter")
+    expect(page.locator(".st-key-headline")).to_contain_text("piece 2.mid")
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_no_page_scrolls_sideways(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    for path in ("/", "/data", "/data?data_tab=Look+and+listen", "/build", "/runs", "/identify?example=demo"):
+        visit(page, path)
+        wider = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")
+        assert wider <= 0, path
+        expect(page.get_by_test_id("stException")).to_have_count(0)
