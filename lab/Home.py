@@ -2,6 +2,7 @@
 
 import sidebar
 import streamlit as st
+from guard import guarded
 
 st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")
 
@@ -19,4 +20,5 @@ page = st.navigation(
     }
 )
 sidebar.draw()
-page.run()
+with guarded():
+    page.run()

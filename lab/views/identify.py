@@ -114,15 +114,25 @@ def example(root: DataRoot) -> Given | None:
             return one_line((info.composition if info else None) or track.rpartition("/")[2], 80)
 
         track = three.selectbox("Recording", tracks, format_func=title, key="example_track")
-        taken = st.toggle("Identify this recording", value=bool(asked), key="example_on")
-        if not taken or not track or not pianist:
+        if not track or not pianist:
             return None
-        whole = root.raw_dir / track / "piano_midi.mid"
-        paths = [whole] if whole.is_file() else root.clip_paths(track)
-        if not paths:
+        files = recording_files(root, track)
+        if not files:
             st.warning(sentence(f"no file of {track} is on disk"), icon=":material/warning:")
             return None
-        return Given(title(track), paths[0].read_bytes(), truth=pianist)
+        one, two = st.columns([2, 6], vertical_alignment="bottom")
+        part = one.selectbox("What of it", list(files), key=f"example_part_{track}")
+        if not two.toggle("Identify this", value=bool(asked), key="example_on"):
+            return None
+        chosen = part or next(iter(files))
+        return Given(f"{title(track)}, {chosen.lower()}", files[chosen].read_bytes(), truth=pianist)
+
+
+def recording_files(root: DataRoot, track: str) -> dict[str, Path]:
+    """What there is of a recording: the whole of it where the data root holds that, and its clips."""
+    whole = root.raw_dir / track / "piano_midi.mid"
+    clips = {f"Clip {number}": path for number, path in enumerate(root.clip_paths(track), start=1)}
+    return ({"The whole": whole} if whole.is_file() else {}) | clips
 
 
 def ask(model: Path, pieces: list[Given]) -> list[Answer]:

@@ -9,6 +9,7 @@ import state
 import streamlit as st
 from components.chart import show_chart
 from components.figures import show_figures
+from guard import guard
 from wording import count, duration, one_line, percent, plain, sentence
 
 from pianistid_core.config import flatten
@@ -98,10 +99,11 @@ def clone(run: Run) -> None:
     actions.attempt(take)
 
 
+@guard
 def summary(run: Run, was: RunState) -> None:
     """How far it is and how well it does; when its state changes, the whole page follows."""
     now = run.state()
-    if now.status != was.status:
+    if now.status != was.status or not run.path.is_dir():
         st.rerun()
     rows = run.metrics()
     last = rows[-1] if rows else {}
@@ -155,6 +157,7 @@ def progress_in_words(now: RunState, progress: dict[str, object]) -> str:
     return words
 
 
+@guard
 def curves(run: Run) -> None:
     rows = run.metrics()
     if not rows:
@@ -209,6 +212,7 @@ def confusion(run: Run) -> None:
     st.caption(f"{right_n} of {n} recordings of the {part} part are right ({percent(right_n / max(n, 1), 1)}).")
 
 
+@guard
 def log(run: Run) -> None:
     text = run.log_tail(200)
     if not text:
@@ -297,6 +301,7 @@ def page() -> None:
             files(run)
 
 
+@guard
 def follow_confusions(run: Run, known: int) -> None:
     """Draws the page anew when another matrix has been kept; the slider itself must not refresh under a hand."""
     if len(run.confusions()) != known:
