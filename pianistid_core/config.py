@@ -119,8 +119,8 @@ class RunConfig:
         "resnet50",
         label="Architecture",
         help=(
-            "The network: resnet50 is the most accurate, disentangle explains itself by four concepts, cnn and crnn "
-            "are smaller baselines."
+            "The network: resnet50 is the paper's most accurate, disentangle explains itself by four concepts, cnn and "
+            "crnn are smaller baselines, compact is made for CPUs."
         ),
         choices=tuple(ENCODERS),
     )

@@ -1,4 +1,4 @@
-"""The four architectures: build one from a config's `encoder_module` and `model_cfg`.
+"""The architectures: build one from a config's `encoder_module` and `model_cfg`.
 
 torch is imported when a model is built, not before, so that pages and command lines that only read the options start
 at once.
@@ -11,6 +11,7 @@ from pianistid_core.errors import ConfigError, Fault, ModelError
 from pianistid_core.models.options import (
     ENCODERS,
     CnnOptions,
+    CompactOptions,
     CrnnOptions,
     FactorisedOptions,
     LayerOptions,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODERS",
     "CnnOptions",
+    "CompactOptions",
     "CrnnOptions",
     "FactorisedModel",
     "FactorisedOptions",
@@ -70,6 +72,7 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
     options = model_options(encoder_module, model_cfg)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ModelError(f"{num_classes!r} classes came; a model tells at least 1 pianist from the others")
+    from pianistid_core.models.compact import CompactModel
     from pianistid_core.models.convolutional import CnnModel, CrnnModel
     from pianistid_core.models.factorised import FactorisedModel
     from pianistid_core.models.resnet import ResNetModel
@@ -83,6 +86,8 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
             return ResNetModel(options, num_classes)
         case FactorisedOptions():
             return FactorisedModel(options, num_classes)
+        case CompactOptions():
+            return CompactModel(options, num_classes)
 
 
 def for_inference(model: "PianistModel") -> "PianistModel":

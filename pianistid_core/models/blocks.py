@@ -53,6 +53,13 @@ class PianistModel(nn.Module):
 
     def prepare(self, rolls: Tensor) -> Tensor:
         """Checks the rolls and averages every `frame_pool` frames: (B, C, 88, 3000 // frame_pool)."""
+        self.check(rolls)
+        if self.frame_pool == 1:
+            return rolls
+        return functional.avg_pool2d(rolls, kernel_size=(1, self.frame_pool))
+
+    def check(self, rolls: Tensor) -> None:
+        """Raises ModelError when the rolls have another shape or are not floating point."""
         wanted = (self.in_channels, N_KEYS, N_FRAMES)
         if rolls.dim() != 4 or tuple(rolls.shape[1:]) != wanted:
             raise ModelError(
@@ -61,9 +68,6 @@ class PianistModel(nn.Module):
             )
         if not rolls.is_floating_point():
             raise ModelError(f"rolls of type {rolls.dtype} came; normalise them to floating point 0..1 first")
-        if self.frame_pool == 1:
-            return rolls
-        return functional.avg_pool2d(rolls, kernel_size=(1, self.frame_pool))
 
     def _channel_hint(self) -> str:
         kind = "all four concepts (multichannel: true)" if self.in_channels > 1 else "single piano rolls"
@@ -163,12 +167,18 @@ class RecurrentBlock(nn.Module):
 
 
 class HeadLayer(nn.Module):
-    """A linear layer followed by dropout, on the logits too: that is how the published models were trained."""
+    """A linear layer followed by dropout, on the logits too: that is how the published models were trained.
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    With `drop_first` the dropout is on what goes in, so that logits stay whole.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, drop_first: bool = False) -> None:
         super().__init__()
         self.fc = nn.Linear(in_features, out_features)
         self.dropout = nn.Dropout(HEAD_DROPOUT)
+        self.drop_first = drop_first
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.drop_first:
+            return cast(Tensor, self.fc(self.dropout(features)))
         return cast(Tensor, self.dropout(self.fc(features)))

@@ -20,6 +20,7 @@ from pianistid_core.models.blocks import (
     RecurrentBlock,
     make_pooling,
 )
+from pianistid_core.models.compact import CompactEncoder
 from pianistid_core.models.options import FactorisedOptions
 from pianistid_core.rolls import N_KEYS
 
@@ -54,6 +55,14 @@ class StackEncoder(nn.Module):
         if self.gru is not None:
             maps = self.gru(maps)
         return cast(Tensor, self.pooling(maps))
+
+
+def _make_encoder(options: FactorisedOptions) -> nn.Module:
+    if options.compact_encoders:
+        return CompactEncoder(
+            stem_width=options.compact_stem, width=options.compact_width, frame_pool=options.frame_pool
+        )
+    return _make_resnet_encoder(options.resnet_cls) if options.use_resnet else StackEncoder(options)
 
 
 def _make_resnet_encoder(name: str) -> nn.Module:
@@ -97,10 +106,10 @@ class FactorisedModel(PianistModel):
         self.mask_probability = options.mask_probability if options.use_masking else 0.0
         self.max_masked_concepts = options.max_masked_concepts
         self.pool_type = options.pool_type
+        self.compact = options.compact_encoders
         width = options.embedding_size
         for concept in CONCEPTS:
-            encoder = _make_resnet_encoder(options.resnet_cls) if options.use_resnet else StackEncoder(options)
-            self.add_module(f"{concept}_concept", encoder)
+            self.add_module(f"{concept}_concept", _make_encoder(options))
         self.self_attention = (
             nn.MultiheadAttention(width, options.num_attention_heads, dropout=ATTENTION_DROPOUT, batch_first=True)
             if options.use_attention
@@ -108,8 +117,9 @@ class FactorisedModel(PianistModel):
         )
         self.pooling = self._make_pooling()
         hidden = width // HEAD_REDUCTION if options.use_2fc else width
-        self.fc1 = HeadLayer(width, hidden) if options.use_2fc else nn.Identity()
-        self.fc2 = HeadLayer(hidden, num_classes)
+        drop_first = not options.drop_logits
+        self.fc1 = HeadLayer(width, hidden, drop_first=drop_first) if options.use_2fc else nn.Identity()
+        self.fc2 = HeadLayer(hidden, num_classes, drop_first=drop_first)
 
     def _make_pooling(self) -> nn.Module:
         if self.pool_type == "masked-avg":
@@ -121,7 +131,9 @@ class FactorisedModel(PianistModel):
 
         Raises ModelError when the rolls have another shape or are not floating point.
         """
-        prepared = self.prepare(rolls)
+        self.check(rolls)
+        # Compact encoders hear onsets too, so they make their own coarser frames.
+        prepared = rolls if self.compact else self.prepare(rolls)
         embeddings = [
             self.get_submodule(f"{concept}_concept")(prepared[:, channel : channel + 1])
             for channel, concept in enumerate(CONCEPTS)

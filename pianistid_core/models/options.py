@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pianistid_core.errors import Fault
+from pianistid_core.fields import When
 from pianistid_core.rolls import N_FRAMES, N_KEYS
 from pianistid_core.schema import option
 
@@ -18,9 +19,9 @@ NORM_HELP = (
 )
 
 
-def _frame_pool() -> Any:
+def _frame_pool(default: int = 1) -> Any:
     return option(
-        1,
+        default,
         label="Frames averaged",
         help=(
             "Averages this many frames of 10 ms before the network, which costs timing detail and saves as many times "
@@ -151,6 +152,46 @@ FOUR_LAYERS = (
 RESNET_WIDTHS: Mapping[str, int] = MappingProxyType({"resnet18": 512, "resnet34": 512, "resnet50": 2048})
 
 
+def _stem_width(default: int, *, when: When | None = None) -> Any:
+    return option(
+        default,
+        label="Stem width",
+        help="How many shapes of two octaves and 400 ms the stem looks for; most of the computation is here.",
+        low=1,
+        high=1024,
+        when=when,
+    )
+
+
+def _compact_width(default: int, *, when: When | None = None) -> Any:
+    return option(
+        default,
+        label="Width",
+        help="How many values describe each moment after the stem; a clip is described by twice as many.",
+        low=1,
+        high=4096,
+        when=when,
+    )
+
+
+@dataclass(frozen=True)
+class CompactOptions:
+    """A small network made for piano rolls on a CPU (`compact`), which the paper does not have."""
+
+    in_channels: ClassVar[int] = 1
+
+    stem_width: int = _stem_width(64)
+    width: int = _compact_width(192)
+    head_dropout: float = option(
+        0.4,
+        label="Dropout",
+        help="The share of a clip's features that is left out at each step of training, against learning by heart.",
+        low=0.0,
+        high=0.95,
+    )
+    frame_pool: int = _frame_pool(10)
+
+
 @dataclass(frozen=True)
 class FactorisedOptions:
     """One encoder for each of melody, harmony, rhythm and dynamics (`disentangle`): the model that explains itself."""
@@ -234,17 +275,35 @@ class FactorisedOptions:
         help="Puts a layer of a quarter of the embedding's size before the one that names the pianist.",
         level="advanced",
     )
+    drop_logits: bool = option(
+        True,
+        label="Dropout on logits",
+        help="Drops half of the head's answers in training, as the paper did; switched off, half of its input instead.",
+        level="advanced",
+    )
+    compact_encoders: bool = option(
+        False,
+        label="Compact encoders",
+        help="Hears each concept through a small network made for CPUs, instead of the layers or a ResNet.",
+    )
+    compact_stem: int = _stem_width(24, when=("compact_encoders", (True,)))
+    compact_width: int = _compact_width(64, when=("compact_encoders", (True,)))
     frame_pool: int = _frame_pool()
 
     @property
     def embedding_size(self) -> int:
         """D, the length of one concept's embedding."""
+        if self.compact_encoders:
+            return 2 * self.compact_width
         return RESNET_WIDTHS[self.resnet_cls] if self.use_resnet else self.layers[-1].out_channels
 
     def cross_check(self, prefix: str) -> list[Fault]:
         """Finds what single fields cannot show: layers that do not chain, and sizes that do not divide."""
         dotted = f"{prefix}." if prefix else ""
-        faults = [] if self.use_resnet else [Fault(f"{dotted}{key}", text) for key, text in self._layer_faults()]
+        stacked = not (self.use_resnet or self.compact_encoders)
+        faults = [Fault(f"{dotted}{key}", text) for key, text in self._layer_faults()] if stacked else []
+        if self.use_resnet and self.compact_encoders:
+            faults.append(Fault(f"{dotted}compact_encoders", "got true beside _use_resnet: true; choose one of them"))
         faults += [Fault(f"{dotted}{key}", text) for key, text in self._width_faults()]
         return faults
 
@@ -277,7 +336,7 @@ class FactorisedOptions:
                 last,
                 f"got {width}, but the head's first layer is a quarter of it; give at least 4, or use_2fc: false",
             )
-        if self.use_gru and not self.use_resnet and width % 2:
+        if self.use_gru and not (self.use_resnet or self.compact_encoders) and width % 2:
             yield last, f"got {width}, but the recurrent layer gives half in each direction; give an even number"
 
 
@@ -286,8 +345,9 @@ def _divisor_near(width: int, heads: int) -> int:
     return min(divisors, key=lambda number: abs(number - heads))
 
 
-ModelOptions = CnnOptions | CrnnOptions | ResNetOptions | FactorisedOptions
+ModelOptions = CnnOptions | CrnnOptions | ResNetOptions | FactorisedOptions | CompactOptions
 
 ENCODERS: Mapping[str, type[ModelOptions]] = MappingProxyType(
     {"cnn": CnnOptions, "crnn": CrnnOptions, "resnet50": ResNetOptions, "disentangle": FactorisedOptions}
+    | {"compact": CompactOptions}
 )

@@ -48,6 +48,10 @@ def test_the_defaults_are_the_papers() -> None:
         "num_attention_heads": 2,
         "pool_type": "avg",
         "use_2fc": True,
+        "drop_logits": True,
+        "compact_encoders": False,
+        "compact_stem": 24,
+        "compact_width": 64,
         "frame_pool": 1,
     }
     assert [layer["out_channels"] for layer in layers] == [64, 128, 256, 512]
