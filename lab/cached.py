@@ -77,8 +77,8 @@ def clip_counts(root: DataRoot, tracks: tuple[str, ...]) -> dict[str, int]:
 
 
 @st.cache_data(ttl=600, show_spinner=False)
-def device() -> str:
-    """What training runs on, in words, found without importing torch."""
+def device() -> tuple[str, str]:
+    """What training runs on, in a word and in words, found without importing torch."""
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     if shutil.which(query[0]):
         try:
@@ -86,9 +86,9 @@ def device() -> str:
         except (OSError, subprocess.SubprocessError):
             found = []
         if found:
-            return f"{len(found)} x {found[0]}" if len(found) > 1 else found[0]
+            return "GPU", f"{len(found)} x {found[0]}" if len(found) > 1 else found[0]
     n = os.cpu_count() or 1
-    return f"CPU, {n} core{'s' if n > 1 else ''}"
+    return "CPU", f"A processor with {n} core{'s' if n > 1 else ''}; no GPU was found."
 
 
 def notes_of(path: Path) -> Notes:

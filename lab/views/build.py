@@ -58,11 +58,18 @@ def take_base(name: str) -> None:
     actions.attempt(lambda: actions.draft_from(load_base(name), name))
 
 
+def first_base(known: dict[str, str]) -> str:
+    """What the form starts from unasked: the demo, unless another preset's data is here and the demo's is not."""
+    here = cached.contents(state.data_root()).splits
+    fitting = [preset.name for preset in presets() if load_config(preset.name).data_split_dir in here]
+    return next((name for name in [*fitting, actions.DEMO_CONFIG] if name in known), next(iter(known)))
+
+
 def choose_base(known: dict[str, str]) -> None:
     """The preset that the form starts from."""
     draft = state.draft()
     if not draft.base:
-        take_base(next((name for name in known if name == actions.DEMO_CONFIG), next(iter(known))))
+        take_base(first_base(known))
     names = list(known) if draft.base in known else [draft.base, *known]
     key = f"base:{draft.generation}"
     st.selectbox(

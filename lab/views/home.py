@@ -72,7 +72,7 @@ def facts(here: Here) -> None:
             ("Splits", str(len(here.splits)), "Data sets that are ready to train on."),
             ("Recordings", f"{recordings:,}", "Recordings that this data root knows."),
             ("Runs", f"{len(here.runs):,}", "Trainings, whatever came of them."),
-            ("Trains on", cached.device(), "What this machine trains on."),
+            ("Trains on", *cached.device()),
         ]
     )
 
