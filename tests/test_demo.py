@@ -55,7 +55,9 @@ class TestFiles:
             names = [path.name for path in root.clip_paths(track)]
             assert names == [f"clip_{n:03d}.mid" for n in range(int(metadata["duration_s"] // 30))]
 
-    def test_everyone_has_equally_many_recordings_in_every_part(self, root: DataRoot) -> None:
+    def test_everyone_has_equally_many_recordings_in_every_part(self, tmp_path: Path) -> None:
+        root = DataRoot(tmp_path)
+        make_demo(root, recordings_per_pianist=8)
         for entries in root.split("demo").parts.values():
             counts = np.bincount([entry.pianist for entry in entries], minlength=len(PIANISTS))
             assert len(set(counts)) == 1
@@ -209,6 +211,17 @@ class TestMusic:
         notes = read_midi(root.raw_dir / root.tracks()[0] / "piano_midi.mid")
         gaps_ms = np.round(1000 * np.diff(np.unique(notes.onsets_s)))
         assert len(set(gaps_ms)) > len(gaps_ms) / 4
+
+    def test_second_eighths_come_late_in_swing_and_half_way_when_straight(self) -> None:
+        for pianist in PIANISTS:
+            performance = perform(pianist, TUNES[1], np.random.default_rng(1))
+            phases = np.unique(performance.notes.onsets_s) * performance.tempo_bpm / 60 % 1
+            # More notes fall on the beat than off it, so the commonest phase is the beat.
+            counts, edges = np.histogram(np.concatenate([phases, phases + 1]), bins=40, range=(0, 2))
+            after_beat = (phases - edges[counts.argmax()]) % 1
+            off_beat = after_beat[(after_beat > 0.2) & (after_beat < 0.85)]
+            assert len(off_beat) > 20
+            assert np.median(off_beat) == pytest.approx(0.68 if pianist.rhythm == "laid-back swing" else 0.5, abs=0.06)
 
     def test_no_key_is_struck_while_it_is_down(self, root: DataRoot) -> None:
         for track in root.tracks():

@@ -14,7 +14,7 @@ Clips with too few notes for that are compared as a whole.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -31,6 +31,7 @@ SIMILAR = 0.75  # from this share of agreeing notes on, two clips are called the
 _OUTLINE_S = 0.08
 _OUTLINE_INTERVALS = 7
 _LANDMARK_REACH = 6  # a landmark's other notes are among the next six
+_LANDMARK_OFFSETS = np.array(list(combinations(range(1, _LANDMARK_REACH + 1), 3)))
 _LANDMARK_STEP_S = 0.1
 _LANDMARK_STEPS = (2, 20)  # its shortest and longest length
 _LANDMARK_SAMPLE = 16
@@ -97,23 +98,18 @@ def clip_print(notes: Notes) -> ClipPrint:
     )
 
 
-def find_duplicates(
-    prints: Sequence[ClipPrint], recordings: npt.ArrayLike, *, progress: Callable[[int, int], None] | None = None
-) -> list[Likeness]:
+def find_duplicates(prints: Sequence[ClipPrint], recordings: npt.ArrayLike) -> list[Likeness]:
     """The pairs of clips from different recordings that hold the same music, or an excerpt of at least 8 s of it.
 
-    `recordings` has the number of each clip's recording; clips of one recording are not compared. `progress` hears
-    (done, total) candidate pairs. The result is ordered by the clips' indices.
+    `recordings` has the number of each clip's recording; clips of one recording are not compared. The result is
+    ordered by the clips' indices.
     """
     recording = np.asarray(recordings, np.int64)
-    candidates = _sharing_figures(prints, recording)
     found = {(a, b): Likeness(a, b, Overlay(1.0)) for a, b in _equal_wholes(prints, recording)}
-    for number, (a, b) in enumerate(candidates):
+    for a, b in _sharing_figures(prints, recording):
         laid = overlay(prints[a], prints[b]) if (a, b) not in found else None
         if laid is not None and laid.similarity >= SIMILAR:
             found[a, b] = Likeness(a, b, laid)
-        if progress is not None:
-            progress(number + 1, len(candidates))
     return [found[pair] for pair in sorted(found)]
 
 
@@ -206,26 +202,24 @@ def _outlines(onsets_s: FloatArray, pitches: npt.NDArray[np.uint8]) -> tuple[Has
 
 def _landmarks(onsets_s: FloatArray, pitches: npt.NDArray[np.uint8]) -> tuple[HashArray, IntArray]:
     """The sampled landmarks, hashed, and the note at which each begins."""
-    keys, starts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    n_notes = len(pitches)
+    # How many steps later each of the next notes begins, and that with its interval in 13 bits; one row an offset.
+    steps = np.full((_LANDMARK_REACH + 1, n_notes), 31, np.uint64)
+    later = np.zeros_like(steps)
+    for ahead in range(1, min(_LANDMARK_REACH + 1, n_notes)):
+        apart = np.round((onsets_s[ahead:] - onsets_s[:-ahead]) / _LANDMARK_STEP_S)
+        steps[ahead, :-ahead] = np.minimum(apart, 31)
+        later[ahead, :-ahead] = pitches[ahead:].astype(np.int64) - pitches[:-ahead] + 128
+    later = later << np.uint64(5) | steps
+    packed = np.broadcast_to(pitches.astype(np.uint64), (len(_LANDMARK_OFFSETS), n_notes))
+    for column in _LANDMARK_OFFSETS.T:
+        packed = packed << np.uint64(13) | later[column]
+    hashed = _mixed(packed | np.uint64(1 << 63))
+    length = steps[_LANDMARK_OFFSETS[:, -1]]
     shortest, longest = _LANDMARK_STEPS
-    steps, moved = [], []
-    for ahead in range(_LANDMARK_REACH + 1):
-        n_pairs = max(len(pitches) - ahead, 0)
-        steps.append(np.round((onsets_s[ahead:] - onsets_s[:n_pairs]) / _LANDMARK_STEP_S).astype(np.uint64))
-        moved.append((pitches[ahead:].astype(np.int64) - pitches[:n_pairs] + 128).astype(np.uint64))
-    # 13 bits a note: the interval from the first, and how much later it comes.
-    later = [up << np.uint64(5) | np.minimum(step, np.uint64(31)) for up, step in zip(moved, steps, strict=True)]
-    for second, third, fourth in combinations(range(1, _LANDMARK_REACH + 1), 3):
-        n = len(steps[fourth])
-        packed = pitches[:n].astype(np.uint64)
-        for ahead in (second, third, fourth):
-            packed = packed << np.uint64(13) | later[ahead][:n]
-        hashed = _mixed(packed | np.uint64(1 << 63))
-        fitting = (steps[fourth] >= shortest) & (steps[fourth] <= longest)
-        kept = fitting & ((hashed >> np.uint64(40)) % np.uint64(_LANDMARK_SAMPLE) == 0)
-        keys.append(hashed[kept])
-        starts.append(np.flatnonzero(kept))
-    return np.concatenate(keys), np.concatenate(starts)
+    fitting = (length >= shortest) & (length <= longest)
+    kept = fitting & ((hashed >> np.uint64(40)) % np.uint64(_LANDMARK_SAMPLE) == 0)
+    return hashed[kept], np.nonzero(kept)[1]
 
 
 def _mixed(keys: HashArray) -> HashArray:

@@ -4,9 +4,9 @@ Recordings are grouped (each alone, or by album, or by composition) and groups a
 without case, accents, punctuation or a "(take 2)"; an album counts as one group whoever plays on it; a recording
 without an album or composition is a group of its own.
 
-Groups are dealt out largest first, each to the part where its pianists' minutes come nearest to the ratios, and then
-moved while that helps. The seed orders groups of about one size. The same recordings, options and seed give the same
-files, byte for byte, in whatever order the file system lists them.
+Groups are dealt out largest first, each to the part where its pianists' minutes come nearest to the ratios; where a
+pianist is then missing in a part, the group that fits best is moved there. The seed orders groups of about one size.
+The same recordings, options and seed give the same files, byte for byte, in whatever order the file system lists them.
 """
 
 import difflib
@@ -53,7 +53,6 @@ DEFAULT_RATIOS = (0.8, 0.1, 0.1)
 
 _OPTIONS_FILE = "split_options.json"
 _CLIP_SECONDS = 30.0
-_MAX_PASSES = 50
 _LOPSIDED = 0.15
 # What it costs to leave a pianist out of a part, next to shares that are off by a few per cent of a pianist's minutes.
 _ABSENCE_COST = {"train": 1e6, "test": 1e4, "validation": 1e2}
@@ -366,7 +365,7 @@ def _grouped(recordings: Sequence[RecordingInfo], by: str) -> list[_Group]:
 def _deal(
     groups: Sequence[_Group], class_names: Sequence[str], shares: Mapping[str, float], seed: int
 ) -> dict[str, str]:
-    """The part of each group, by the group's name: largest first to where it is most wanted, then moved if better."""
+    """The part of each group, by the group's name: largest first to where it is most wanted."""
     rng = np.random.default_rng(seed)
     shuffled = [groups[index] for index in rng.permutation(len(groups))]
     # Within a factor of two, the seed decides who goes first: else one split would come of every seed.
@@ -377,7 +376,6 @@ def _deal(
         part_of[group.name] = min(shares, key=lambda part: table.cost(group, part))
         table.add(group, part_of[group.name])
     _fill_absences(dealt, part_of, table, len(class_names))
-    _improve(dealt, part_of, table)
     return part_of
 
 
@@ -394,22 +392,6 @@ def _fill_absences(groups: Sequence[_Group], part_of: dict[str, str], table: "_T
                 table.remove(group, part_of[group.name])
                 table.add(group, part)
                 part_of[group.name] = part
-
-
-def _improve(groups: Sequence[_Group], part_of: dict[str, str], table: "_Table") -> None:
-    """Moves single groups while that brings the shares nearer to the ratios."""
-    for _ in range(_MAX_PASSES):
-        moved = False
-        for group in groups:
-            here = part_of[group.name]
-            costs = {part: table.cost_of_move(group, here, part) for part in table.parts if part != here}
-            best = min(costs, key=lambda part: costs[part])
-            if costs[best] < -1e-9:
-                table.remove(group, here)
-                table.add(group, best)
-                part_of[group.name], moved = best, True
-        if not moved:
-            break
 
 
 class _Table:

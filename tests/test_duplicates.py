@@ -1,0 +1,131 @@
+"""Near-duplicates: the same recording in any disguise, and nothing that merely resembles it."""
+
+import numpy as np
+import pytest
+
+from pianistid_core.datasets.duplicates import SIMILAR, ClipPrint, clip_print, find_duplicates, overlay
+from pianistid_core.midi import Notes
+
+
+def music(seed: int, *, n_notes: int = 250, grid_s: float | None = None) -> Notes:
+    """Thirty seconds of chance: every key and moment its own, as in no two performances."""
+    rng = np.random.default_rng(seed)
+    onsets_s = np.sort(rng.uniform(0.0, 29.0, n_notes))
+    if grid_s is not None:
+        onsets_s = np.round(onsets_s / grid_s) * grid_s
+    return Notes.from_arrays(onsets_s, onsets_s + 0.2, rng.integers(40, 90, n_notes), np.full(n_notes, 63))
+
+
+def transcribed_again(notes: Notes, seed: int) -> Notes:
+    """Another transcription of one recording: a sixth of the notes missed, as many invented, times on a 100 ms grid."""
+    rng = np.random.default_rng(seed)
+    heard = rng.random(len(notes)) > 1 / 6
+    n_invented = int((~heard).sum())
+    onsets_s = np.concatenate(
+        [notes.onsets_s[heard] + rng.normal(0, 0.01, heard.sum()), rng.uniform(0, 29, n_invented)]
+    )
+    onsets_s = np.round(np.maximum(onsets_s, 0.0), 1)
+    pitches = np.concatenate([notes.pitches[heard], rng.integers(40, 90, n_invented)])
+    return Notes.from_arrays(onsets_s, onsets_s + 0.2, pitches, np.full(len(pitches), 63))
+
+
+def found(*clips: Notes, recordings: list[int] | None = None) -> set[tuple[int, int]]:
+    prints = [clip_print(clip) for clip in clips]
+    return {likeness[:2] for likeness in find_duplicates(prints, recordings or list(range(len(clips))))}
+
+
+def test_copies_among_many_clips() -> None:
+    clips = [music(seed) for seed in range(60)]
+    assert found(*clips, clips[7], clips[31].shifted(2.0)) == {(7, 60), (31, 61)}
+
+
+def test_another_transcription_of_the_same_recording() -> None:
+    """No outline survives this; some landmarks do."""
+    for seed in range(5):
+        original = music(seed)
+        assert found(original, transcribed_again(original, seed + 100)) == {(0, 1)}
+
+
+def test_a_transposed_copy_with_wrong_notes() -> None:
+    original = music(1)
+    wrong = np.random.default_rng(0).random(len(original)) < 0.05
+    pitches = original.pitches + np.where(wrong, 9, 4)
+    copy = Notes.from_arrays(original.onsets_s, original.offsets_s, pitches, original.velocities)
+    assert found(original, copy) == {(0, 1)}
+
+
+def test_the_overlay_says_what_was_done() -> None:
+    original = music(2)
+    copy = Notes.from_arrays(
+        1.15 * original.onsets_s + 0.8, 1.15 * original.offsets_s + 0.8, original.pitches - 5, original.velocities
+    )
+    laid = overlay(clip_print(original), clip_print(copy))
+    assert laid is not None
+    assert laid.similarity == pytest.approx(1.0)
+    assert (laid.semitones, laid.stretch) == (-5, pytest.approx(1.15, abs=0.005))
+    assert laid.shift_s == pytest.approx(0.8, abs=0.1)
+
+
+def test_another_take_is_not_a_copy() -> None:
+    """The same notes in the same order, but the time of every phrase its own."""
+    for seed in range(5):
+        original = music(seed)
+        drift_s = np.cumsum(np.random.default_rng(seed).normal(0.0, 0.04, len(original)))
+        onsets_s = np.maximum.accumulate(np.maximum(original.onsets_s + drift_s, 0.0))
+        take = Notes.from_arrays(onsets_s, onsets_s + 0.2, original.pitches, original.velocities)
+        laid = overlay(clip_print(original), clip_print(take))
+        assert laid is not None
+        assert laid.similarity < SIMILAR
+        assert found(original, take) == set()
+
+
+def test_strangers_are_not_alike() -> None:
+    assert found(*(music(seed, grid_s=0.1) for seed in range(40))) == set()
+
+
+def test_one_figure_for_everyone_is_no_copy() -> None:
+    """A scale that every clip begins with tells nothing."""
+    scale = np.arange(40)
+    clips = []
+    for seed in range(50):
+        rest = music(seed, n_notes=150).between(8.0, 30.0)
+        clips.append(
+            Notes.from_arrays(
+                np.concatenate([scale * 0.1, rest.onsets_s]),
+                np.concatenate([scale * 0.1 + 0.1, rest.offsets_s]),
+                np.concatenate([40 + scale, rest.pitches]),
+                np.full(40 + len(rest), 63),
+            )
+        )
+    assert found(*clips) == set()
+
+
+def test_clips_of_one_recording_are_not_compared() -> None:
+    clip = music(3)
+    assert found(clip, clip, recordings=[5, 5]) == set()
+    assert found(clip, clip, recordings=[5, 6]) == {(0, 1)}
+
+
+def test_many_copies_of_one_clip() -> None:
+    """More than may share a figure: they are still found, each paired with the first."""
+    clip = music(4)
+    assert {pair for pair in found(*[clip] * 60) if pair[0] == 0} >= {(0, other) for other in range(1, 60)}
+
+
+@pytest.mark.parametrize("n_notes", [0, 1, 3, 7])
+def test_clips_of_a_few_notes(n_notes: int) -> None:
+    """Too few notes to say that they are a copy."""
+    clip = music(5, n_notes=n_notes)
+    assert found(clip, clip) == set()
+
+
+def test_no_clips() -> None:
+    assert find_duplicates([], []) == []
+
+
+def test_a_print_holds_the_notes() -> None:
+    clip = music(6)
+    printed: ClipPrint = clip_print(clip)
+    np.testing.assert_array_equal(printed.pitches, clip.pitches)
+    assert (np.diff(printed.figures.astype(object)) > 0).all()
+    assert len(printed.figures) == len(printed.positions)
