@@ -19,7 +19,7 @@ from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.runs import Run, StopKind
+from pianistid_core.runs import STARTING, Run, StopKind
 
 STOP_GRACE_S = 30.0
 TERMINATE_GRACE_S = 10.0
@@ -40,7 +40,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
         raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
     run.save_text(_REQUEST, to_yaml(config))
     run.clear_stop()
-    run.set_state("queued", "starting", epochs=config.epochs)
+    run.set_state("queued", STARTING, epochs=config.epochs)
     command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
     with (run.path / "log.txt").open("ab") as log:
         subprocess.Popen(
@@ -112,7 +112,7 @@ def supervise(run: Run, root: Path, cache_dir: Path) -> int:
     # A signal to the group is the trainer's to heed; the supervisor stays to write down how it ended.
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_IGN)
-    run.set_state("running", "starting", epochs=run.state().epochs, process=ProcessIdentity.of())
+    run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
     command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / _REQUEST)]
     trainer = subprocess.Popen(
         [*command, "--data-root", str(root)],

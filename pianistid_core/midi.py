@@ -69,7 +69,7 @@ class Notes:
         lengths = {array.shape for array in (onsets, offsets, raw_pitches, raw_velocities)}
         if len(lengths) != 1 or onsets.ndim != 1:
             raise InvalidNotesError(
-                f"onsets, offsets, pitches and velocities must be flat and equally long, not of shapes {sorted(lengths)}"
+                f"onsets, offsets, pitches and velocities must be flat and equally long, not {sorted(lengths)}"
             )
         if not (np.isfinite(onsets).all() and np.isfinite(offsets).all()):
             raise InvalidNotesError("a note's onset or offset is not a finite number of seconds")

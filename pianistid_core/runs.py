@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 StopKind = Literal["save", "finish", "discard"]
 STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
+STARTING = "starting"
+_START_WITHIN_S = 60.0
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
 
@@ -167,6 +169,8 @@ class Run:
         }
         status: Status = said["status"]
         reason = str(said.get("reason", ""))
+        if status == "queued" and reason == STARTING and time.time() - float(said["started"]) > _START_WITHIN_S:
+            return RunState("failed", "its process never started; resume to try again", **common)
         if status != "running":
             return RunState(status, reason, **common)
         process = _identity(said.get("process"))

@@ -10,14 +10,12 @@ import errno
 import logging
 import math
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -37,7 +35,8 @@ from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.runs import Run, RunState, Status, StopKind
+from pianistid_core.runs import Run, RunState, Status
+from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.tracking import Tracker, open_tracker
 from pianistid_core.training_options import TripletOptions
 
@@ -49,21 +48,7 @@ _PROGRESS_EVERY_S = 0.5
 # What may differ between a run and its continuation without making it another run.
 _MAY_CHANGE = ("epochs", "device", "num_workers", "num_threads", "checkpoint_cfg", "mlflow_cfg")
 
-_ENDINGS: dict[StopKind, tuple[Status, str]] = {
-    "save": ("stopped", "stopped on request; resume to go on"),
-    "finish": ("finished", "finished early, on request"),
-    "discard": ("stopped", "discarded on request"),
-}
-
 OnProgress = Callable[[str, int, int], None]
-
-
-class _Stop(Exception):
-    """Raised between two batches when a stop was asked for."""
-
-    def __init__(self, kind: StopKind) -> None:
-        super().__init__(kind)
-        self.kind = kind
 
 
 @dataclass
@@ -122,13 +107,13 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
             f"run {run.id} is already being trained{by}; stop it first, or choose another run name"
         ) from error
     try:
-        with _logging_to(run), _signals() as signalled:
+        with _logging_to(run), on_signals() as signalled:
             return _train(config, root, run, signalled, on_progress or (lambda phase, done, total: None))
     finally:
         lock.release()
 
 
-def _train(config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", on_progress: OnProgress) -> RunState:
+def _train(config: RunConfig, root: DataRoot, run: Run, signalled: Signalled, on_progress: OnProgress) -> RunState:
     # A request from before this training is none of its business, unless it came while the supervisor started it.
     if run.trainer() != ProcessIdentity.of(os.getppid()):
         run.clear_stop()
@@ -140,8 +125,8 @@ def _train(config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", 
         trainer = _Trainer(config, root, run, signalled, on_progress)
         trainer.fit()
         status, reason = "finished", ""
-    except _Stop as stop:
-        status, reason = _ENDINGS[stop.kind]
+    except Stop as stop:
+        status, reason = ENDINGS[stop.kind]
     except PianistIDError as error:
         status, reason = "failed", str(error)
         log.error("run %s failed: %s", run.id, reason)
@@ -163,7 +148,7 @@ class _Trainer:
     """The parts of one training, and its loop."""
 
     def __init__(
-        self, config: RunConfig, root: DataRoot, run: Run, signalled: "Signalled", on_progress: OnProgress
+        self, config: RunConfig, root: DataRoot, run: Run, signalled: Signalled, on_progress: OnProgress
     ) -> None:
         self.config, self.run, self.signalled, self.on_progress = config, run, signalled, on_progress
         self.tracker = Tracker.off()
@@ -209,7 +194,7 @@ class _Trainer:
             try:
                 train_row = self._train_pass()
                 test = self._evaluate("test")
-            except _Stop as stop:
+            except Stop as stop:
                 self._end_early(stop)
                 raise
             epoch = self.position.epoch + 1
@@ -306,7 +291,7 @@ class _Trainer:
             f" | {row['skipped']} clips skipped ({_reasons(row['skipped_reasons'])})" if row["skipped"] else "",
         )
 
-    def _end_early(self, stop: _Stop) -> None:
+    def _end_early(self, stop: Stop) -> None:
         if stop.kind == "discard":
             return
         self._save_checkpoint(asked=True)
@@ -389,7 +374,7 @@ class _Trainer:
         if kind is not None:
             if position is not None:
                 position.seconds += time.perf_counter() - began
-            raise _Stop(kind)
+            raise Stop(kind)
 
     def _save_checkpoint(self, *, asked: bool = False) -> None:
         options = self.config.checkpoint_cfg
@@ -478,36 +463,6 @@ def failure_in_words(error: Exception, config: RunConfig) -> str:
     if isinstance(error, FileNotFoundError):
         return f"a file is missing: {error.filename}"
     return f"{type(error).__name__}: {error}"
-
-
-@dataclass
-class Signalled:
-    """Whether SIGINT or SIGTERM came, and what they ask for."""
-
-    kind: StopKind | None = None
-
-
-@contextmanager
-def _signals() -> Iterator[Signalled]:
-    """Turns SIGINT and SIGTERM into a request to save and stop; a second SIGINT interrupts at once."""
-    signalled = Signalled()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if signalled.kind is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signalled.kind = "save"
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, handle) for number in numbers]
-    except ValueError:  # not in the main thread: signals are somebody else's there
-        yield signalled
-        return
-    try:
-        yield signalled
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ LEVELS = [
     ["config", "figures"],
     ["optimisation"],
     ["runs"],
-    ["evaluation", "checkpoints", "tracking"],
+    ["evaluation", "checkpoints", "tracking", "stopping"],
     ["training", "identify"],
     ["launch"],
     ["commands"],

@@ -12,7 +12,7 @@ from conftest import until
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.runs import Confusion, Run, find_runs, list_runs
+from pianistid_core.runs import STARTING, Confusion, Run, find_runs, list_runs
 
 
 @pytest.fixture
@@ -73,6 +73,14 @@ def test_another_process_of_the_same_number_is_not_the_trainer(run: Run) -> None
         run.set_state("running", epochs=3, process=stranger)
         assert run.state().status == "interrupted"
     assert "restarted" in run.state().reason
+
+
+def test_a_start_that_came_to_nothing_is_a_failure(run: Run) -> None:
+    run.set_state("queued", STARTING, epochs=3)
+    assert run.state().status == "queued"
+    said = json.loads((run.path / "state.json").read_text())
+    (run.path / "state.json").write_text(json.dumps(said | {"started": said["started"] - 3600}))
+    assert run.state().status == "failed" and "never started" in run.state().reason
 
 
 def test_metrics_survive_a_torn_last_line(run: Run) -> None:
