@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
@@ -36,17 +37,25 @@ def start(config: RunConfig, root: DataRoot) -> Run:
     """
     chosen = config.checkpoint_cfg.checkpoint_dir
     run = Run.create(Path(chosen).expanduser() if chosen else root.checkpoints_dir, config.experiment, config.run)
-    if run.state().status == "running":
-        raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
-    run.save_text(_REQUEST, to_yaml(config))
-    run.clear_stop()
-    run.set_state("queued", STARTING, epochs=config.epochs)
+    # Held for a moment only, so that two pages cannot start one run twice.
+    with FileLock(run.path / "launch.lock"):
+        if _is_due(run):
+            raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
+        run.save_text(_REQUEST, to_yaml(config))
+        run.clear_stop()
+        run.set_state("queued", STARTING, epochs=config.epochs)
     command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
     with (run.path / "log.txt").open("ab") as log:
         subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     return run
+
+
+def _is_due(run: Run) -> bool:
+    """Whether a run has a process, or was just started and will have one."""
+    state = run.state()
+    return state.status == "running" or (state.status == "queued" and state.reason == STARTING)
 
 
 def resume(run: Run, root: DataRoot) -> Run:
@@ -133,7 +142,7 @@ def supervise(run: Run, root: Path, cache_dir: Path) -> int:
             trainer.wait(timeout=0.5)
     run.set_exit(code)
     state = run.state()
-    if state.status == "running":  # it ended before it could say anything
+    if run.trainer() == ProcessIdentity.of():  # the trainer ended before it could say anything
         last_line = run.log_tail(1) or f"exit status {code}"
         run.set_state("failed", f"it could not start: {last_line}", epochs=state.epochs)
     return code

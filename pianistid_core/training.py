@@ -183,7 +183,10 @@ class _Trainer:
             experiment=config.experiment,
             run_name=config.run,
             parameters=flatten(config),
+            saved_run_id=(run.read_json("mlflow.json") or {}).get("run_id") if resumable is not None else None,
         )
+        if self.tracker.run_id is not None:
+            run.save_json("mlflow.json", {"run_id": self.tracker.run_id})
 
     # --- the loop ---
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from conftest import tiny_config, until
 
 from pianistid_core import launch
-from pianistid_core.config import to_yaml
+from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.runs import Run
@@ -113,6 +114,25 @@ def test_a_run_is_started_once(started: Callable[..., Run], tiny_root: DataRoot)
     launch.stop_and_wait(run, "discard")
     with pytest.raises(RunError, match="is not running"):
         launch.stop(run)
+
+
+def test_two_starts_at_once_start_one_trainer(tiny_root: DataRoot, started: Callable[..., Run]) -> None:
+    config = tiny_config(**LONG)
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda _: _started_or_refused(config, tiny_root), range(8)))
+    assert sum(outcomes) == 1
+    run = Run.find(tiny_root.checkpoints_dir, "tests/tiny")
+    until(lambda: run.state().epoch >= 1)
+    launch.stop_and_wait(run)
+    assert run.state().status == "stopped"
+
+
+def _started_or_refused(config: RunConfig, root: DataRoot) -> bool:
+    try:
+        launch.start(config, root)
+    except RunError:
+        return False
+    return True
 
 
 def test_a_run_that_cannot_start_says_why(started: Callable[..., Run]) -> None:

@@ -249,3 +249,12 @@ def test_a_trainer_says_who_it_is(tiny_root: DataRoot) -> None:
 
     train(config, tiny_root, run, on_progress=look)
     assert seen == {("running", True)}
+
+
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run(tiny_root: DataRoot) -> None:
+    config = tiny_config(epochs=2, mlflow_cfg={"use": True})
+    run = run_for(config, tiny_root)
+    train(config, tiny_root, run, on_progress=stop_at(run, "train", 2, visit=2))
+    first = run.read_json("mlflow.json")["run_id"]
+    train(config, tiny_root, run)
+    assert run.read_json("mlflow.json")["run_id"] == first and run.state().status == "finished"
