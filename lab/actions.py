@@ -7,7 +7,7 @@ import jobs
 import state
 
 from pianistid_core import launch
-from pianistid_core.config import RunConfig, load_config, parse_config, to_dict
+from pianistid_core.config import RunConfig, parse_config, to_dict
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError, RunError
@@ -39,11 +39,6 @@ def start_run(config: RunConfig, root: DataRoot) -> Run:
     """Starts training in the background; raises PianistIDError when the split or the run's folder is not right."""
     root.split(config.data_split_dir)
     return launch.start(config, root)
-
-
-def start_demo_run(root: DataRoot) -> None:
-    """Trains the demo's model."""
-    attempt(lambda: start_run(load_config(DEMO_CONFIG), root))
 
 
 def stop_run(run: Run, kind: StopKind) -> None:

@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pianistid_core import launch
 from pianistid_core.config import load_config, to_yaml
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
@@ -123,6 +124,19 @@ def test_the_tour_begins_with_demo_data(tmp_path: Path, monkeypatch: pytest.Monk
         at.run()
     assert not at.exception
     assert not at.button(key="train_demo").disabled
+
+
+def test_the_tour_trains_with_one_click(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(demo_root, monkeypatch)
+    at.button(key="train_demo").click().run()
+    run = Run.find(demo_root.checkpoints_dir, "demo/demo")
+    try:
+        assert not at.exception
+        assert at.title[0].value == "Runs"
+        assert at.selectbox(key="run").value == "demo/demo"
+        assert run.state().status in ("queued", "running")
+    finally:
+        launch.stop_and_wait(run, "discard")
 
 
 def test_a_file_in_place_of_the_root_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import runs_table
 import state
 import streamlit as st
 from components.figures import show_figures
+from guard import guarded
 from wording import count, duration, listed, plain
 
+from pianistid_core.config import load_config
 from pianistid_core.runs import RunSummary, list_runs
 
 
@@ -88,8 +90,11 @@ def tour(here: Here) -> None:
     with one.container(border=True, height="stretch"):
         step(1, "Make music", has_data)
         st.write("Eight pianists play the same tunes. Some differ only in their chords, others only in their touch.")
+        job = jobs.find(actions.DEMO_JOB)
         jobs.draw(actions.DEMO_JOB)
-        if has_data:
+        if job is not None and job.running:
+            st.caption("It takes a few seconds.")
+        elif has_data:
             st.page_link("views/data.py", label="Look and listen", icon=":material/music_note:")
         else:
             st.button(
@@ -106,13 +111,14 @@ def tour(here: Here) -> None:
             )  # fmt: skip
             st.caption(runs_table.in_words(demo_run.state, demo_run.best_recording_accuracy))
         else:
-            train = st.button(
+            asked = st.button(
                 "Train the demo", key="train_demo", type="primary" if not here.runs else "secondary",
-                icon=":material/play_arrow:", disabled=not has_data, on_click=actions.start_demo_run,
-                args=(state.data_root(),),
+                icon=":material/play_arrow:", disabled=not has_data,
             )  # fmt: skip
-            if train:
-                st.switch_page("views/runs.py", query_params={state.RUN: "demo/demo"})
+            if asked:
+                with guarded():
+                    run = actions.start_run(load_config(actions.DEMO_CONFIG), state.data_root())
+                    st.switch_page("views/runs.py", query_params={state.RUN: run.id})
     with three.container(border=True, height="stretch"):
         step(3, "Identify", False)
         st.write("A recording that it has never heard: who plays, where in the music, and by which concept.")

@@ -17,6 +17,9 @@ from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunState, RunSummary, describe_time, list_runs
 
 TICK_S = 1.5
+TABLE_TICK_S = 3.0
+LIVE = ("running", "queued")
+ROW_TAKEN = "runs.row_taken"
 
 
 def choose(runs: list[RunSummary]) -> Run | None:
@@ -25,17 +28,8 @@ def choose(runs: list[RunSummary]) -> Run | None:
     asked = st.query_params.get(state.RUN)
     if asked and asked not in ids:
         st.warning(sentence(f"there is no run {asked} in this data root any more"), icon=":material/warning:")
-
-    def take_row() -> None:
-        rows = st.session_state["runs_table"]["selection"]["rows"]
-        if rows and rows[0] < len(ids):
-            st.session_state[state.RUN] = ids[rows[0]]
-
-    st.dataframe(
-        runs_table.table(runs), hide_index=True, column_config=runs_table.columns(), key="runs_table",
-        on_select=take_row, selection_mode="single-row", height=min(36 * len(runs) + 38, 254),
-        placeholder="—", alt="Every run with its state, progress and accuracy.",
-    )  # fmt: skip
+    live = any(run.state.status in LIVE for run in runs)
+    st.fragment(list_of_runs, run_every=TABLE_TICK_S if live else None, key="live_table")(ids)
     picker, buttons = st.columns([2, 3], vertical_alignment="bottom")
     state.bound_choice(state.RUN, ids)
     chosen = picker.selectbox("Run", ids, index=None, key=state.RUN, bind="query-params", format_func=one_line)
@@ -47,12 +41,33 @@ def choose(runs: list[RunSummary]) -> Run | None:
     return run
 
 
+@guard
+def list_of_runs(known: list[str]) -> None:
+    """Every run on disk; a chosen row is shown below, and a run that came or went draws the page anew."""
+    runs = list_runs(state.data_root().checkpoints_dir)
+    ids = [run.id for run in runs]
+
+    def take_row() -> None:
+        rows = st.session_state["runs_table"]["selection"]["rows"]
+        if rows and rows[0] < len(ids):
+            st.session_state[state.RUN] = ids[rows[0]]
+            st.session_state[ROW_TAKEN] = True
+
+    st.dataframe(
+        runs_table.table(runs), hide_index=True, column_config=runs_table.columns(), key="runs_table",
+        on_select=take_row, selection_mode="single-row", height=min(36 * len(runs) + 38, 254),
+        placeholder="—", alt="Every run with its state, progress and accuracy.",
+    )  # fmt: skip
+    if st.session_state.pop(ROW_TAKEN, False) or ids != known:
+        st.rerun()
+
+
 def controls(run: Run, now: RunState) -> None:
     """Buttons stand outside the parts that refresh themselves: a click there could be lost."""
     root = state.data_root()
     with st.container(horizontal=True, vertical_alignment="center"):
         runs_table.badge(now, stopping=now.status == "running" and run.stop_request() is not None)
-        if now.status in ("running", "queued"):
+        if now.status in LIVE:
             with st.popover("Stop", icon=":material/stop_circle:", key="stop_menu"):
                 st.button(
                     "Stop and save", key="stop_save", icon=":material/save:", width="stretch",
@@ -81,7 +96,7 @@ def controls(run: Run, now: RunState) -> None:
             "Build on it", key="clone", type="tertiary", icon=":material/content_copy:", on_click=clone, args=(run,),
             help="Puts its config into the Build form.",
         )  # fmt: skip
-        if now.status not in ("running", "queued"):
+        if now.status not in LIVE:
             with st.popover("Delete", icon=":material/delete:", type="tertiary", key="delete_menu"):
                 st.write(plain(f"This removes {run.id} and its checkpoints from disk."))
                 st.button(
@@ -107,7 +122,7 @@ def summary(run: Run, was: RunState) -> None:
         st.rerun()
     rows = run.metrics()
     last = rows[-1] if rows else {}
-    if now.status in ("running", "queued"):
+    if now.status in LIVE:
         progress = run.progress() or {}
         epochs = now.epochs or progress.get("epochs") or 1
         batches = progress.get("batches") or 0
@@ -277,7 +292,7 @@ def page() -> None:
     if run is None:
         return
     now = run.state()
-    tick = TICK_S if now.status in ("running", "queued") else None
+    tick = TICK_S if now.status in LIVE else None
     st.fragment(summary, run_every=tick, key="live_summary")(run, now)
     names = ["Curves", "Confusion matrix", "Log", "Config", "Files"]
     curves_tab, confusion_tab, log_tab, config_tab, files_tab = st.tabs(

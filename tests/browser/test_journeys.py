@@ -71,7 +71,7 @@ def wait_for(condition: "object", seconds: float) -> None:
 def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") -> None:
     build(page, "watched", epochs=500, clips=16)
     expect(page.locator(".st-key-yaml_box textarea")).to_have_value(
-        re.compile("run: watched\nbatch_size: 16\nepochs: 500")
+        re.compile(r"run: watched\nbatch_size: \d+\nepochs: 500")
     )
     start(page, "watched")
     expect(page.get_by_test_id("stMetricValue").first).to_have_text(
@@ -138,6 +138,19 @@ def test_identify_several_files_one_of_them_broken(page: Page, trained_root: "Da
     page.get_by_role("option", name="piece 2.mid").click()
     settled(page)
     expect(page.locator(".st-key-headline")).to_contain_text("piece 2.mid")
+
+
+def test_a_row_of_the_table_opens_its_run(page: Page) -> None:
+    visit(page, "/runs?run=no/such")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("There is no run no/such")
+    expect(page.get_by_role("combobox", name="Run")).not_to_have_value("")
+    rows = page.locator(".st-key-runs_table [data-testid=stDataFrame]")
+    name = rows.get_by_text("shipped/tiny")
+    expect(name).to_be_attached()
+    row = int((name.get_attribute("id") or "").rpartition("-")[2])
+    rows.click(position={"x": 18, "y": 35 + 35 * row + 17})
+    expect(page.get_by_role("combobox", name="Run")).to_have_value("shipped/tiny")
+    expect(page).to_have_url(re.compile("run=shipped.*tiny"))
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
