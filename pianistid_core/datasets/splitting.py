@@ -4,9 +4,8 @@ Recordings are grouped (each alone, or by album, or by composition) and groups a
 without case, accents, punctuation or a "(take 2)"; an album counts as one group whoever plays on it; a recording
 without an album or composition is a group of its own.
 
-Groups are dealt out largest first, each to the part where its pianists' minutes come nearest to the ratios; where a
-pianist is then missing in a part, the group that fits best is moved there. The seed orders groups of about one size.
-The same recordings, options and seed give the same files, byte for byte, in whatever order the file system lists them.
+How groups are dealt out to parts stands in `dealing`. The same recordings, options and seed give the same files, byte
+for byte, in whatever order the file system lists them.
 """
 
 import difflib
@@ -20,9 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pianistid_core.atomic import write_atomically
+from pianistid_core.datasets.dealing import Group, deal
 from pianistid_core.datasets.root import (
     PARTS,
     DataRoot,
@@ -34,8 +32,10 @@ from pianistid_core.datasets.root import (
 )
 from pianistid_core.datasets.tables import is_plain_name, listed
 from pianistid_core.errors import DataRootError, SplitError
+from pianistid_core.midi import CLIP_LENGTH_S
 
 __all__ = [
+    "DEFAULT_RATIOS",
     "GROUPINGS",
     "LeftOut",
     "PianistShare",
@@ -52,10 +52,7 @@ GROUPINGS = ("recording", "album", "composition")
 DEFAULT_RATIOS = (0.8, 0.1, 0.1)
 
 _OPTIONS_FILE = "split_options.json"
-_CLIP_SECONDS = 30.0
 _LOPSIDED = 0.15
-# What it costs to leave a pianist out of a part, next to shares that are off by a few per cent of a pianist's minutes.
-_ABSENCE_COST = {"train": 1e6, "test": 1e4, "validation": 1e2}
 
 
 @dataclass(frozen=True)
@@ -231,7 +228,7 @@ def plan_split(
             "minutes of music cannot be told apart; a split needs two or more"
         )
     groups = _grouped(chosen, by)
-    part_of = _deal(groups, class_names, shares, seed)
+    part_of = deal(groups, class_names, shares, seed)
     parts = _entries(chosen, groups, part_of, class_names, shares)
     split = Split(name, class_names, parts)
     warnings = [*unnamed, *_absences(split, groups, by), *_lopsided(split, shares, by), *_ungrouped(chosen, by)]
@@ -261,7 +258,7 @@ def described_recordings(root: DataRoot, metadata: Path | None = None) -> list[R
         n_clips = len(root.clip_paths(track))
         if n_clips:
             info = known.get(track, RecordingInfo(track, ""))
-            described.append(info if info.duration_s else replace(info, duration_s=_CLIP_SECONDS * n_clips))
+            described.append(info if info.duration_s else replace(info, duration_s=CLIP_LENGTH_S * n_clips))
     return described
 
 
@@ -281,15 +278,6 @@ def group_name(info: RecordingInfo, by: str) -> str:
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Recordings that stay together: their tracks, and the seconds and number of recordings of each class."""
-
-    name: str
-    tracks: tuple[str, ...]
-    seconds: Mapping[int, float]
 
 
 def _checked_options(
@@ -348,7 +336,7 @@ def _chosen(
     return [info for info in recordings if info.pianist in kept], left_out
 
 
-def _grouped(recordings: Sequence[RecordingInfo], by: str) -> list[_Group]:
+def _grouped(recordings: Sequence[RecordingInfo], by: str) -> list[Group]:
     classes = {name: index for index, name in enumerate(sorted({info.pianist for info in recordings}))}
     members: dict[str, list[RecordingInfo]] = defaultdict(list)
     for info in recordings:
@@ -358,88 +346,13 @@ def _grouped(recordings: Sequence[RecordingInfo], by: str) -> list[_Group]:
         seconds: dict[int, float] = defaultdict(float)
         for info in members[name]:
             seconds[classes[info.pianist]] += info.duration_s or 0.0
-        groups.append(_Group(name, tuple(info.track for info in members[name]), dict(seconds)))
+        groups.append(Group(name, tuple(info.track for info in members[name]), dict(seconds)))
     return groups
-
-
-def _deal(
-    groups: Sequence[_Group], class_names: Sequence[str], shares: Mapping[str, float], seed: int
-) -> dict[str, str]:
-    """The part of each group, by the group's name: largest first to where it is most wanted."""
-    rng = np.random.default_rng(seed)
-    shuffled = [groups[index] for index in rng.permutation(len(groups))]
-    # Within a factor of two, the seed decides who goes first: else one split would come of every seed.
-    dealt = sorted(shuffled, key=lambda group: -math.frexp(sum(group.seconds.values()))[1])
-    table = _Table(len(class_names), shares, groups)
-    part_of: dict[str, str] = {}
-    for group in dealt:
-        part_of[group.name] = min(shares, key=lambda part: table.cost(group, part))
-        table.add(group, part_of[group.name])
-    _fill_absences(dealt, part_of, table, len(class_names))
-    return part_of
-
-
-def _fill_absences(groups: Sequence[_Group], part_of: dict[str, str], table: "_Table", n_classes: int) -> None:
-    """Gives each pianist who is missing in a part the group whose move there costs least, where one can be spared."""
-    for index in range(n_classes):
-        own = [group for group in groups if index in group.seconds]
-        for part in table.parts:
-            if table.count[part][index]:
-                continue
-            moves = [(table.cost_of_move(group, part_of[group.name], part), group) for group in own]
-            cost, group = min(moves, key=lambda move: move[0])
-            if cost < 0:
-                table.remove(group, part_of[group.name])
-                table.add(group, part)
-                part_of[group.name] = part
-
-
-class _Table:
-    """Seconds and groups of each pianist in each part, and how far that is from what was asked for."""
-
-    def __init__(self, n_classes: int, shares: Mapping[str, float], groups: Sequence[_Group]) -> None:
-        total = [0.0] * n_classes
-        for group in groups:
-            for index, seconds in group.seconds.items():
-                total[index] += seconds
-        self._total = [max(seconds, 1e-9) for seconds in total]
-        self._shares = dict(shares)
-        self._seconds = {part: [0.0] * n_classes for part in shares}
-        self.parts = tuple(shares)
-        self.count = {part: [0] * n_classes for part in shares}
-
-    def add(self, group: _Group, part: str, sign: int = 1) -> None:
-        for index, seconds in group.seconds.items():
-            self._seconds[part][index] += sign * seconds
-            self.count[part][index] += sign
-
-    def remove(self, group: _Group, part: str) -> None:
-        self.add(group, part, sign=-1)
-
-    def cost(self, group: _Group, part: str, sign: int = 1) -> float:
-        """How much worse (or, below 0, better) the shares of the group's pianists get by adding it to a part.
-
-        The square of each share's error weighs more in a smaller part, where it matters more.
-        """
-        share, cost = self._shares[part], 0.0
-        for index, seconds in group.seconds.items():
-            before = self._seconds[part][index] / self._total[index] - share
-            after = before + sign * seconds / self._total[index]
-            cost += (after**2 - before**2) / share
-        return cost
-
-    def cost_of_move(self, group: _Group, here: str, there: str) -> float:
-        """The cost of moving a group, with what it costs to leave a pianist out of a part."""
-        cost = self.cost(group, here, sign=-1) + self.cost(group, there)
-        for index in group.seconds:
-            cost += _ABSENCE_COST[here] * (self.count[here][index] == 1)
-            cost -= _ABSENCE_COST[there] * (self.count[there][index] == 0)
-        return cost
 
 
 def _entries(
     recordings: Sequence[RecordingInfo],
-    groups: Sequence[_Group],
+    groups: Sequence[Group],
     part_of: Mapping[str, str],
     class_names: Sequence[str],
     shares: Mapping[str, float],
@@ -452,7 +365,7 @@ def _entries(
     return {part: tuple(entries) for part, entries in parts.items()}
 
 
-def _absences(split: Split, groups: Sequence[_Group], by: str) -> list[str]:
+def _absences(split: Split, groups: Sequence[Group], by: str) -> list[str]:
     warnings = []
     for index, name in enumerate(split.class_names):
         missing = [
