@@ -20,6 +20,7 @@ from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.resuming import resumable_checkpoint
 from pianistid_core.runs import STARTING, Run, StopKind
 
 STOP_GRACE_S = 30.0
@@ -33,7 +34,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
     Raises
     ------
     RunError
-        When the run is running already, or its folder cannot be written.
+        When the run is running already, was trained with another config, or its folder cannot be written.
     """
     chosen = config.checkpoint_cfg.checkpoint_dir
     run = Run.create(Path(chosen).expanduser() if chosen else root.checkpoints_dir, config.experiment, config.run)
@@ -41,6 +42,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
     with FileLock(run.path / "launch.lock"):
         if _is_due(run):
             raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
+        resumable_checkpoint(config, run)
         run.save_text(_REQUEST, to_yaml(config))
         run.clear_stop()
         run.set_state("queued", STARTING, epochs=config.epochs)

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pianistid_core.checkpoints import load_state, read_checkpoint
-from pianistid_core.config import RunConfig, difference, flatten, load_config, to_dict, to_yaml
+from pianistid_core.config import RunConfig, flatten, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device, environment
@@ -35,6 +35,7 @@ from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.resuming import resumable_checkpoint
 from pianistid_core.runs import Run, RunState, Status
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.tracking import Tracker, open_tracker
@@ -45,9 +46,6 @@ log = logging.getLogger(__name__)
 FIGURE_EVERY_EPOCHS = 5
 CHECKPOINT_FORMAT = 1
 _PROGRESS_EVERY_S = 0.5
-# What may differ between a run and its continuation without making it another run.
-_MAY_CHANGE = ("epochs", "device", "num_workers", "num_threads", "checkpoint_cfg", "mlflow_cfg")
-
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -158,7 +156,7 @@ class _Trainer:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.device = choose_device(config.device)
-        resumable = _resumable_checkpoint(config, run)
+        resumable = resumable_checkpoint(config, run)
 
         self.caches = {part: self._open_cache(root, part) for part in ("train", "test", "validation")}
         self.class_names = _class_names(self.caches["train"], config)
@@ -489,27 +487,6 @@ def _logging_to(run: Run) -> Iterator[None]:
         package.removeHandler(handler)
         package.setLevel(level)
         handler.close()
-
-
-def _resumable_checkpoint(config: RunConfig, run: Run) -> Path | None:
-    """The checkpoint to go on from, if the config wants that and there is one.
-
-    Raises
-    ------
-    RunError
-        When the run was trained with another config.
-    """
-    if not config.checkpoint_cfg.load_checkpoints or not run.checkpoints():
-        return None
-    if (run.path / "config.yaml").exists():
-        before = load_config(run.path / "config.yaml")
-        changed = [key for key, _, _ in difference(before, config) if key.split(".")[0] not in _MAY_CHANGE]
-        if changed:
-            raise RunError(
-                f"run {run.id} was trained with another config (it differs in {', '.join(changed)}); choose another "
-                "run name with --set run=NAME, or start over with --set checkpoint_cfg.load_checkpoints=false"
-            )
-    return run.latest_checkpoint()
 
 
 def _class_names(cache: NoteCache, config: RunConfig) -> tuple[str, ...]:

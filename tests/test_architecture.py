@@ -26,7 +26,7 @@ LEVELS = [
     ["config", "figures"],
     ["optimisation"],
     ["runs"],
-    ["evaluation", "checkpoints", "tracking", "stopping"],
+    ["evaluation", "checkpoints", "tracking", "stopping", "resuming"],
     ["training", "identify"],
     ["launch"],
     ["commands"],

@@ -17,6 +17,7 @@ from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.runs import Run
+from pianistid_core.training import run_for, train
 
 LONG: dict[str, Any] = {
     "epochs": 2000,
@@ -133,6 +134,14 @@ def _started_or_refused(config: RunConfig, root: DataRoot) -> bool:
     except RunError:
         return False
     return True
+
+
+def test_a_run_of_another_config_is_refused_at_the_door(tiny_root: DataRoot) -> None:
+    run = run_for(tiny_config(epochs=1), tiny_root)
+    train(tiny_config(epochs=1), tiny_root, run)
+    with pytest.raises(RunError, match="batch_size"):
+        launch.start(tiny_config(epochs=2, batch_size=4), tiny_root)
+    assert run.state().status == "finished"
 
 
 def test_a_run_that_cannot_start_says_why(started: Callable[..., Run]) -> None:
