@@ -184,6 +184,8 @@ class Player {
     this.palette = read("--st-chart-categorical-colors").split(",").map((colour) => colour.trim());
     const ramp = read("--st-chart-sequential-colors").split(",").map((colour) => colour.trim());
     this.velocities = ramp.slice(3);
+    const dark = /^#[0-4]/.test(this.paper);
+    this.keys = dark ? { white: "#b9b1a3", black: "#191714" } : { white: "#fffdf8", black: "#3a342b" };
     this.font = style.fontFamily;
     this.ramp.querySelector("i").style.background = `linear-gradient(90deg, ${this.velocities.join(",")})`;
   }
@@ -431,10 +433,10 @@ class Player {
     for (let pitch = this.low; pitch <= this.high; pitch++) {
       const y = (this.high - pitch) * this.row, black = BLACK.has(pitch % 12);
       if (black) { c.fillStyle = this.panel; c.fillRect(GUTTER, y, width - GUTTER, this.row); }
-      c.fillStyle = black ? this.ink : this.paper;
-      c.globalAlpha = black ? 0.75 : 1;
-      c.fillRect(0, y, black ? GUTTER * 0.45 : GUTTER - 4, this.row);
-      c.globalAlpha = 1;
+      c.fillStyle = this.keys.white;
+      c.fillRect(0, y, GUTTER - 2, this.row + 0.5);
+      c.fillStyle = this.keys.black;
+      if (black) c.fillRect(0, y, GUTTER * 0.45, this.row);
     }
     c.strokeStyle = this.line;
     c.lineWidth = 1;
@@ -442,8 +444,8 @@ class Player {
       if (pitch % 12) continue;
       const y = Math.round((this.high - pitch + 1) * this.row) - 0.5;
       c.beginPath(); c.moveTo(0, y); c.lineTo(width, y); c.stroke();
-      c.fillStyle = this.ink;
-      c.globalAlpha = 0.7;
+      c.fillStyle = this.keys.black;
+      c.globalAlpha = 0.85;
       c.fillText(noteName(pitch), GUTTER * 0.45 + 2, y - Math.max(5, this.row / 2));
       c.globalAlpha = 1;
     }
