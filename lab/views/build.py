@@ -210,6 +210,14 @@ def draw_start(config: RunConfig | None) -> None:
         except PianistIDError as error:
             st.error(sentence(error), icon=":material/error:")
         else:
+            if run.path.parent.parent != root.checkpoints_dir:
+                st.success(
+                    plain(
+                        f"{run.id} is starting in {run.path}, outside of this data root: Runs does not list it.", 600
+                    ),
+                    icon=":material/play_arrow:",
+                )
+                return
             state.notify(f"{run.id} is starting.")
             st.switch_page("views/runs.py", query_params={state.RUN: run.id})
     if taken is not None and taken.state.status == "running":
@@ -217,8 +225,8 @@ def draw_start(config: RunConfig | None) -> None:
     elif taken is not None:
         st.caption(
             plain(
-                f"{taken.id} exists, with {taken.state.epoch} epochs done. Starting goes on from its last checkpoint; "
-                "give the run another name to start anew."
+                f"{taken.id} exists, with {taken.state.epoch} epochs done. The same config goes on from its last "
+                "checkpoint; give the run another name to start anew."
             )
         )
 
