@@ -1,7 +1,8 @@
 """PianistID Lab: `streamlit run lab/Home.py`. The navigation table, and what stands beside every page."""
 
-import sidebar
 import streamlit as st
+
+import sidebar
 from guard import guarded
 
 st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")

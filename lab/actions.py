@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import jobs
 import state
-
 from pianistid_core import launch
 from pianistid_core.config import RunConfig, parse_config, to_dict
 from pianistid_core.datasets.demo import make_demo

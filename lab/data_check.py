@@ -1,14 +1,14 @@
 """The doctor's findings, by severity, each with the files behind it."""
 
-import jobs
 import pandas as pd
 import streamlit as st
-from components.figures import show_figures
-from wording import count, one_line, percent, plain
 
+import jobs
+from components.figures import show_figures
 from pianistid_core.datasets.doctor import Report, check
 from pianistid_core.datasets.findings import SEVERITIES, Finding
 from pianistid_core.datasets.root import DataRoot
+from wording import count, one_line, percent, plain
 
 _NAMES = {"error": "To fix", "warning": "To know", "note": "Good to know"}
 _ICONS = {"error": ":material/error:", "warning": ":material/warning:", "note": ":material/info:"}

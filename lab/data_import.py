@@ -5,16 +5,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
+
 import actions
 import cached
 import jobs
-import streamlit as st
-from wording import count, listed, plain, sentence
-
 from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.datasets.splitting import GROUPINGS, make_split
 from pianistid_core.errors import PianistIDError
+from wording import count, listed, plain, sentence
 
 IMPORT_JOB = "import"
 _CHUNK = 1 << 20

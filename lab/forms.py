@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from wording import plain
 
 from pianistid_core.config import config_fields
 from pianistid_core.errors import Fault
 from pianistid_core.schema import FieldInfo
+from wording import plain
 
 Values = MutableMapping[str, Any]
 

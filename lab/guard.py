@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import ParamSpec
 
 import streamlit as st
-from wording import one_line, sentence
 
 from pianistid_core.errors import PianistIDError
+from wording import one_line, sentence
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
-from wording import plain, sentence
 
 from pianistid_core.errors import PianistIDError
+from wording import plain, sentence
 
 log = logging.getLogger(__name__)
 

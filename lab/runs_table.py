@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
-from wording import ago, one_line, percent, plain
 
 from pianistid_core.runs import RunState, RunSummary, Status
+from wording import ago, one_line, percent, plain
 
 Colour = Literal["red", "orange", "green", "blue", "gray"]
 

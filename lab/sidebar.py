@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import state
 import streamlit as st
-from wording import count, one_line, plain, sentence
 
+import state
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import list_runs
+from wording import count, one_line, plain, sentence
 
 _HERE = Path(__file__).parent / "components"
 

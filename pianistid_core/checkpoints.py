@@ -6,6 +6,7 @@ enough; for a published one these are looked up beside it (see `load_model`).
 """
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ from pianistid_core.models import PianistModel, build_model
 from pianistid_core.runs import Run
 
 _WANTED = ("model_state_dict",)
+# How torch's reader of plain data names what is none; everything else that it refuses is damage.
+_MORE_THAN_DATA = re.compile(
+    r"unsupported (global|class)|unrecognized function|reduce for|new object|not an allowed", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_scalars()):
             saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} holds more than weights and numbers, so it is not opened: only load checkpoints as data"
-        ) from error
+        if _MORE_THAN_DATA.search(str(error)):
+            raise CheckpointError(
+                f"{path.name} holds more than weights and numbers, and could run code, so it is not opened"
+            ) from error
+        raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
     if not isinstance(saved, dict) or any(not isinstance(saved.get(key), Mapping) for key in _WANTED):

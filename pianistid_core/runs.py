@@ -157,6 +157,8 @@ class Run:
 
     def state(self) -> RunState:
         """The run's state, derived from what its process and files show now."""
+        if not self.path.is_dir():
+            return RunState("interrupted", "its folder is gone")
         said = self._read_json("state.json")
         if not said:
             return RunState("finished" if self.checkpoints() else "queued", "no record of its training is here")

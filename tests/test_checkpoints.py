@@ -125,7 +125,7 @@ def test_a_checkpoint_with_code_in_it_is_not_opened(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("content", [b"", b"text", b"MThd", b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00."])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"bad\.pth"):
+    with pytest.raises(CheckpointError, match=r"bad\.pth is (damaged|not a checkpoint)"):
         read_checkpoint(tmp_path / "bad.pth")
 
 

@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
-import charts
 import numpy as np
-import palette
 import pytest
+
+import charts
+import palette
 
 COLOURS = palette.of_theme("light")
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import forms
 import pytest
 
+import forms
 from pianistid_core.config import config_fields, load_config, parse_config, presets, to_dict
 from pianistid_core.errors import ConfigError, Fault
 

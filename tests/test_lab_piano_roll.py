@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from components.piano_roll import Band, Layer, Roll, clip_roll, concept_layers, performance_roll, player_data
 
+from components.piano_roll import Band, Layer, Roll, clip_roll, concept_layers, performance_roll, player_data
 from pianistid_core.midi import Notes
 
 

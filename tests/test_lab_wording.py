@@ -1,6 +1,7 @@
 """Foreign text stays text; figures read as a person would say them."""
 
 import pytest
+
 import wording
 
 

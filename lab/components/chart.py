@@ -1,6 +1,7 @@
 """Draws a `charts.Chart` in place."""
 
 import streamlit as st
+
 from charts import Chart
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import streamlit as st
+
 from wording import plain
 
 Figure = tuple[str, str, str | None]

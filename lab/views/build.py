@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+import streamlit as st
+
 import actions
 import cached
 import forms
-import pandas as pd
 import state
-import streamlit as st
-from wording import one_line, percent, plain, sentence
-
 from pianistid_core.config import (
     RunConfig,
     config_fields,
@@ -23,6 +22,7 @@ from pianistid_core.config import (
 from pianistid_core.errors import ConfigError, Fault, PianistIDError
 from pianistid_core.runs import Run, list_runs
 from pianistid_core.schema import FieldInfo, read_yaml, write_yaml
+from wording import one_line, percent, plain, sentence
 
 # Which tab a top-level key stands in; keys that are not named here come under the last tab.
 TABS: dict[str, tuple[str, ...]] = {

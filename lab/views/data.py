@@ -1,23 +1,23 @@
 """Data: what is here, what is wrong with it, what it sounds like, and how more comes in."""
 
+import pandas as pd
+import streamlit as st
+
 import actions
 import cached
 import charts
 import jobs
 import palette
-import pandas as pd
 import state
-import streamlit as st
 from components.chart import show_chart
 from components.figures import show_figures
 from components.piano_roll import clip_roll, show_roll
 from data_check import draw_check
 from data_import import draw_import
-from wording import clock, count, duration, one_line, plain, sentence
-
 from pianistid_core.datasets.root import PARTS, DataRoot, Split
 from pianistid_core.errors import PianistIDError
 from pianistid_core.rolls import CLIP_SECONDS
+from wording import clock, count, duration, one_line, plain, sentence
 
 
 def statistics(root: DataRoot, split: Split) -> None:

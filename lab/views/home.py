@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
+import streamlit as st
+
 import actions
 import cached
 import jobs
 import runs_table
 import state
-import streamlit as st
 from components.figures import show_figures
 from guard import guarded
-from wording import count, duration, listed, plain
-
 from pianistid_core.config import load_config
 from pianistid_core.runs import RunSummary, list_runs
+from wording import count, duration, listed, plain
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+import streamlit as st
+
 import cached
 import charts
 import palette
-import pandas as pd
 import state
-import streamlit as st
 from components.chart import show_chart
 from components.piano_roll import Band, performance_roll, show_roll
-from wording import count, duration, listed, one_line, percent, plain, sentence
-
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.midi import Notes
 from pianistid_core.runs import Run, RunSummary, list_runs
+from wording import count, duration, listed, one_line, percent, plain, sentence
 
 if TYPE_CHECKING:
     from pianistid_core.identify import Identification

@@ -1,20 +1,20 @@
 """Runs: every run on disk, and one of them as it trains. Everything is read from the run's folder."""
 
+import pandas as pd
+import streamlit as st
+
 import actions
 import charts
 import palette
-import pandas as pd
 import runs_table
 import state
-import streamlit as st
 from components.chart import show_chart
 from components.figures import show_figures
 from guard import guard
-from wording import count, duration, one_line, percent, plain, sentence
-
 from pianistid_core.config import flatten
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunState, RunSummary, describe_time, list_runs
+from wording import count, duration, one_line, percent, plain, sentence
 
 TICK_S = 1.5
 TABLE_TICK_S = 3.0
