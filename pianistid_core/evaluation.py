@@ -6,7 +6,7 @@ accuracy are over recordings. The ablation keeps every subset of the four concep
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ def predict(
         if len(batch.labels):
             with torch.inference_mode():
                 logits.append(model(batch.rolls.to(device, non_blocking=True)).float().cpu())
-        batches.append(batch._replace(rolls=torch.empty(0), positives=None))
+        batches.append(replace(batch, rolls=torch.empty(0), positives=None))
         if on_batch is not None:
             on_batch(number)
     return _predictions(logits, batches)
@@ -146,7 +146,7 @@ def ablate(
                 embeddings = factorised.encode_concepts(batch.rolls.to(device, non_blocking=True))
                 for subset in CONCEPT_SUBSETS:
                     logits[subset].append(factorised.classify(embeddings, keep=subset).float().cpu())
-        batches.append(batch._replace(rolls=torch.empty(0), positives=None))
+        batches.append(replace(batch, rolls=torch.empty(0), positives=None))
         if on_batch is not None:
             on_batch(number)
     return [AblationRow(kept, measure(_predictions(found, batches), class_names)) for kept, found in logits.items()]

@@ -6,8 +6,7 @@ evaluation, so that a batch depends neither on the number of workers nor on the 
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +23,12 @@ MAX_DRAWS = 10
 _POSITIVE_STREAM = 1 << 20
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batch:
     """B clips: rolls float32 (B, C, 88, 3000), the rest int64 (B,); `skipped` lists (clip, reason) of those left out.
 
     `recordings` and `clips` index the cache's tables. `positives`, when asked for, holds for each clip another one of
-    the same pianist, in the shape of `rolls`.
+    the same pianist, in the shape of `rolls`. A batch unpacks as `rolls, labels, recordings`.
     """
 
     rolls: torch.Tensor
@@ -37,6 +37,14 @@ class Batch(NamedTuple):
     clips: torch.Tensor
     positives: torch.Tensor | None
     skipped: list[tuple[int, str]]
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter((self.rolls, self.labels, self.recordings))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch where a GPU can fetch it without waiting; a DataLoader calls this."""
+        positives = None if self.positives is None else self.positives.pin_memory()
+        return replace(self, rolls=self.rolls.pin_memory(), labels=self.labels.pin_memory(), positives=positives)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def test_each_clip_comes_once_an_epoch_in_another_order_each_time(tiny_root: Dat
     assert orders[0] != orders[1]
 
 
+def test_a_batch_unpacks_as_rolls_labels_and_recordings(tiny_root: DataRoot) -> None:
+    rolls, labels, recordings = next(iter(make_loader(dataset(tiny_root), batch_size=4, shuffle=False)))
+    assert rolls.shape == (4, 4, 88, 3000) and rolls.dtype == torch.float32
+    assert labels.tolist() == [0, 0, 0, 0] and recordings.tolist() == [0, 0, 1, 1]
+
+
 def test_draws_differ_between_epochs_and_seeds_and_are_alike_within(tiny_root: DataRoot) -> None:
     first = dataset(tiny_root)[0].roll
     assert np.array_equal(first, dataset(tiny_root)[0].roll)
