@@ -16,16 +16,15 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
-from pianistid_core.config import RunConfig, load_config, to_yaml
+from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.resuming import resumable_checkpoint
-from pianistid_core.runs import STARTING, Run, StopKind
+from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
+from pianistid_core.runs import REQUEST_FILE, STARTING, Run, StopKind
 
 STOP_GRACE_S = 30.0
 TERMINATE_GRACE_S = 10.0
-_REQUEST = "request.yaml"
 
 
 def start(config: RunConfig, root: DataRoot) -> Run:
@@ -35,15 +34,18 @@ def start(config: RunConfig, root: DataRoot) -> Run:
     ------
     RunError
         When the run is running already, was trained with another config, or its folder cannot be written.
+    SplitError
+        When the data root has no such split.
     """
-    chosen = config.checkpoint_cfg.checkpoint_dir
-    run = Run.create(Path(chosen).expanduser() if chosen else root.checkpoints_dir, config.experiment, config.run)
+    run = run_for(config, root)
+    root.split(config.data_split_dir)
+    resumable_checkpoint(config, run)
+    run.make()
     # Held for a moment only, so that two pages cannot start one run twice.
     with FileLock(run.path / "launch.lock"):
         if _is_due(run):
             raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
-        resumable_checkpoint(config, run)
-        run.save_text(_REQUEST, to_yaml(config))
+        run.save_text(REQUEST_FILE, to_yaml(config))
         run.clear_stop()
         run.set_state("queued", STARTING, epochs=config.epochs)
     command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
@@ -68,10 +70,7 @@ def resume(run: Run, root: DataRoot) -> Run:
     RunError
         When it is running, or has no config to go on with.
     """
-    for name in ("config.yaml", _REQUEST):
-        if (run.path / name).exists():
-            return start(load_config(run.path / name), root)
-    raise RunError(f"run {run.id} has no config.yaml, so it cannot go on; train it with --config")
+    return start(config_to_resume(run, root), root)
 
 
 def stop(run: Run, kind: StopKind = "save") -> None:
@@ -124,7 +123,7 @@ def supervise(run: Run, root: Path, cache_dir: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_IGN)
     run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
-    command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / _REQUEST)]
+    command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / REQUEST_FILE)]
     trainer = subprocess.Popen(
         [*command, "--data-root", str(root)],
         env={**os.environ, "PIANISTID_CACHE": str(cache_dir)},

@@ -1,12 +1,13 @@
 """The run directory: the only file that knows what lies in `checkpoints/<experiment>/<run>/`.
 
     config.yaml             the resolved config, complete            figures/epoch_005_confusionmatrix.png
-    run.json                when and by what it was made             confusion/epoch_005.json
+    request.yaml            what a background start was asked for    confusion/epoch_005.json
+    run.json                when and by what it was made             mlflow.json   its MLflow run
     state.json              what the trainer last said of itself     evaluation/<split>.json, ablation/<split>.json
     exit.json               how the trainer's process ended          checkpoint_010.pth       after 10 epochs
     progress.json           where it is right now                    checkpoint_010_batch_00042.pth   in the middle
     metrics.jsonl           one line an epoch, appended              stop                     a request to stop
-    environment.json, data.json, log.txt                             lock                     held by the trainer
+    environment.json, data.json, log.txt                             lock, launch.lock        who may train, start
 
 A run's state is derived from this evidence each time it is asked for: a trainer that vanished is shown as such,
 whatever it last wrote about itself.
@@ -36,7 +37,10 @@ log = logging.getLogger(__name__)
 
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 StopKind = Literal["save", "finish", "discard"]
+STATUSES: tuple[Status, ...] = ("queued", "running", "finished", "stopped", "failed", "interrupted")
 STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
+CONFIG_FILE = "config.yaml"
+REQUEST_FILE = "request.yaml"
 STARTING = "starting"
 _START_WITHIN_S = 60.0
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
@@ -92,25 +96,35 @@ class Run:
 
     @classmethod
     def create(cls, checkpoints_dir: Path, experiment: str, name: str) -> "Run":
-        """Makes the directory of a run, or takes the one that is there.
+        """Makes the directory of a run, or takes the one that is there; see `make`."""
+        run = cls(checkpoints_dir / experiment / name)
+        run.make()
+        return run
+
+    def make(self) -> None:
+        """Makes the run's directory, if it is not there yet.
 
         Raises
         ------
         RunError
             When the directory cannot be written.
         """
-        run = cls(checkpoints_dir / experiment / name)
         try:
             for folder in ("figures", "confusion"):
-                (run.path / folder).mkdir(parents=True, exist_ok=True)
-            if not (run.path / "run.json").exists():
-                run._write_json("run.json", {"experiment": experiment, "run": name, "created": time.time()})
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            if not (self.path / "run.json").exists():
+                name = {"experiment": self.path.parent.name, "run": self.path.name}
+                self._write_json("run.json", {**name, "created": time.time()})
         except OSError as error:
             raise RunError(
-                f"cannot write the run folder {run.path} ({error.strerror or error}); "
+                f"cannot write the run folder {self.path} ({error.strerror or error}); "
                 "choose another with --set checkpoint_cfg.checkpoint_dir=FOLDER"
             ) from error
-        return run
+
+    def is_own(self) -> bool:
+        """Whether this program made the directory, as a run of that name; a published checkpoint's is not."""
+        made = self._read_json("run.json") or {}
+        return (made.get("experiment"), made.get("run")) == (self.path.parent.name, self.path.name)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -145,7 +159,7 @@ class Run:
         raise RunError(f"there is no run {id!r}; runs are named experiment/run, and here are: {listed}")
 
     def _is_run(self) -> bool:
-        names = ("config.yaml", "run.json", "state.json")
+        names = (CONFIG_FILE, REQUEST_FILE, "run.json", "state.json")
         return any((self.path / name).is_file() for name in names) or bool(self.checkpoints())
 
     @property
@@ -157,21 +171,26 @@ class Run:
 
     def state(self) -> RunState:
         """The run's state, derived from what its process and files show now."""
+        return self._state(len(self.metrics()))
+
+    def _state(self, epochs_done: int) -> RunState:
         if not self.path.is_dir():
             return RunState("interrupted", "its folder is gone")
         said = self._read_json("state.json")
         if not said:
             return RunState("finished" if self.checkpoints() else "queued", "no record of its training is here")
-        rows = self.metrics()
-        common = {
-            "epoch": len(rows),
-            "epochs": int(said.get("epochs", 0)),
-            "started": said.get("started"),
+        status = next((known for known in STATUSES if known == said.get("status")), None)
+        if status is None:
+            return RunState("interrupted", "its state.json is damaged; resume to go on")
+        reason = str(said.get("reason", ""))
+        started = _number(said.get("started"))
+        common: dict[str, Any] = {
+            "epoch": epochs_done,
+            "epochs": int(_number(said.get("epochs")) or 0),
+            "started": started,
             "updated": self._updated(),
         }
-        status: Status = said["status"]
-        reason = str(said.get("reason", ""))
-        if status == "queued" and reason == STARTING and time.time() - float(said["started"]) > _START_WITHIN_S:
+        if status == "queued" and reason == STARTING and time.time() - (started or 0.0) > _START_WITHIN_S:
             return RunState("failed", "its process never started; resume to try again", **common)
         if status != "running":
             return RunState(status, reason, **common)
@@ -232,8 +251,7 @@ class Run:
 
     def progress(self) -> dict[str, Any] | None:
         """The live progress, or None."""
-        progress: dict[str, Any] | None = self._read_json("progress.json")
-        return progress
+        return self._read_json("progress.json")
 
     # --- stop requests ---
 
@@ -244,7 +262,7 @@ class Run:
     def stop_request(self) -> StopKind | None:
         """What a stop was asked for, if one was."""
         try:
-            kind = (self.path / "stop").read_text().strip()
+            kind = (self.path / "stop").read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
         return next((known for known in STOP_KINDS if known == kind), "save")
@@ -271,10 +289,11 @@ class Run:
             return []
         rows = []
         for line in lines[:-1]:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
+            row = _plain_object(line)
+            if row is None or not isinstance(row.get("epoch"), int):
                 log.warning("%s: a damaged line in metrics.jsonl is passed over", self.id)
+            else:
+                rows.append(row)
         return rows
 
     def truncate_metrics(self, epochs: int) -> None:
@@ -303,7 +322,7 @@ class Run:
         found = {}
         for path in sorted((self.path / "confusion").glob("*.json")):
             data = self._read_json(f"confusion/{path.name}")
-            if data:
+            if data and {"class_names", "counts"} <= data.keys():
                 found[path.stem] = Confusion(tuple(data["class_names"]), np.array(data["counts"], np.int64))
         return found
 
@@ -362,7 +381,7 @@ class Run:
     def read_text(self, name: str) -> str | None:
         """A text file of the run, or None."""
         try:
-            return (self.path / name).read_text()
+            return (self.path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
@@ -371,7 +390,7 @@ class Run:
         (self.path / name).parent.mkdir(exist_ok=True)
         self._write_json(name, data)
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the run, or None when it is missing or damaged."""
         return self._read_json(name)
 
@@ -379,14 +398,14 @@ class Run:
         """What a list of runs shows."""
         rows = self.metrics()
         accuracies = [row["test_recording_accuracy"] for row in rows if row.get("test_recording_accuracy") is not None]
-        made = (self._read_json("run.json") or {}).get("created")
+        made = _number((self._read_json("run.json") or {}).get("created"))
         return RunSummary(
             self.id,
             self.path,
-            self.state(),
+            self._state(len(rows)),
             max(accuracies, default=None),
             rows[-1] if rows else {},
-            float(made) if made else self.path.stat().st_mtime,
+            made or self.path.stat().st_mtime,
         )
 
     def size_bytes(self) -> int:
@@ -395,12 +414,14 @@ class Run:
 
     def clear(self) -> None:
         """Removes what a training leaves behind, for one that starts again from nothing."""
+        for folder in ("figures", "confusion", "evaluation", "ablation"):
+            for path in (self.path / folder).glob("*.*"):
+                path.unlink()
         for path in [
             *self.checkpoints(),
             *(self.path / name for name in ("metrics.jsonl", "progress.json", "exit.json")),
         ]:
             path.unlink(missing_ok=True)
-        self.truncate_metrics(0)
 
     def delete(self) -> None:
         """Removes the run from disk.
@@ -408,23 +429,26 @@ class Run:
         Raises
         ------
         RunError
-            When it is still running.
+            When it is running or about to, or when the folder is not one that this program made.
         """
-        if self.state().status == "running":
+        state = self.state()
+        if state.status == "running" or (state.status == "queued" and state.reason == STARTING):
             raise RunError(f"run {self.id} is still running; stop it before deleting it")
+        if not self.is_own():
+            raise RunError(f"{self.path} was not made by this program, so it is left alone; remove it yourself")
         # Renamed first, so that a listing never meets a half-deleted run.
         doomed = self.path.with_name(f".deleted-{self.path.name}-{os.getpid()}")
         os.replace(self.path, doomed)
         shutil.rmtree(doomed)
 
-    def _read_json(self, name: str) -> Any:
+    def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
-            return json.loads((self.path / name).read_bytes())
+            data = _plain_object((self.path / name).read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        if data is None:
             log.warning("%s: %s is damaged and is passed over", self.id, name)
-            return None
+        return data
 
     def _write_json(self, name: str, data: Any) -> None:
         write_atomically(self.path / name, json.dumps(data, indent=1).encode())
@@ -450,7 +474,23 @@ def describe_time(seconds_since_1970: float) -> str:
 
 
 def _identity(data: Any) -> ProcessIdentity | None:
-    return ProcessIdentity(**data) if isinstance(data, dict) else None
+    match data:
+        case {"pid": int(pid), "started": str(started), "boot": str(boot)}:
+            return ProcessIdentity(pid, started, boot)
+    return None
+
+
+def _plain_object(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _signal_name(number: int) -> str:

@@ -35,7 +35,7 @@ from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.resuming import resumable_checkpoint
+from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.runs import Run, RunState, Status
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.tracking import Tracker, open_tracker
@@ -65,23 +65,6 @@ class _Position:
         return _Position(self.epoch + 1)
 
 
-def run_for(config: RunConfig, root: DataRoot) -> Run:
-    """The run directory that a config trains into; made if need be.
-
-    Raises
-    ------
-    RunError
-        When it cannot be written.
-    """
-    return Run.create(checkpoints_dir(config, root), config.experiment, config.run)
-
-
-def checkpoints_dir(config: RunConfig, root: DataRoot) -> Path:
-    """Where a config keeps its runs: its own `checkpoint_dir`, or the data root's."""
-    chosen = config.checkpoint_cfg.checkpoint_dir
-    return Path(chosen).expanduser() if chosen else root.checkpoints_dir
-
-
 def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgress | None = None) -> RunState:
     """Trains a run to its end, or goes on with it from its latest checkpoint.
 
@@ -92,9 +75,16 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
     ------
     RunError
         When another process trains this run, when it was trained with another config, or when its loss is no number.
+    SplitError
+        When the data root has no such split.
     PianistIDError
         When data, model or checkpoint are not what the config says. The run then stands as failed, with the reason.
     """
+    # What can be refused is refused before anything is written.
+    device = choose_device(config.device)
+    root.split(config.data_split_dir)
+    resumable_checkpoint(config, run)
+    run.make()
     lock = FileLock(run.path / "lock")
     try:
         lock.acquire(timeout=0)
@@ -106,12 +96,19 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
         ) from error
     try:
         with _logging_to(run), on_signals() as signalled:
-            return _train(config, root, run, signalled, on_progress or (lambda phase, done, total: None))
+            return _train(config, root, run, device, signalled, on_progress or (lambda phase, done, total: None))
     finally:
         lock.release()
 
 
-def _train(config: RunConfig, root: DataRoot, run: Run, signalled: Signalled, on_progress: OnProgress) -> RunState:
+def _train(
+    config: RunConfig,
+    root: DataRoot,
+    run: Run,
+    device: torch.device,
+    signalled: Signalled,
+    on_progress: OnProgress,
+) -> RunState:
     # A request from before this training is none of its business, unless it came while the supervisor started it.
     if run.trainer() != ProcessIdentity.of(os.getppid()):
         run.clear_stop()
@@ -120,7 +117,7 @@ def _train(config: RunConfig, root: DataRoot, run: Run, signalled: Signalled, on
     status: Status = "interrupted"
     reason = "interrupted at once; resume to go on from its latest checkpoint"
     try:
-        trainer = _Trainer(config, root, run, signalled, on_progress)
+        trainer = _Trainer(config, root, run, device, signalled, on_progress)
         trainer.fit()
         status, reason = "finished", ""
     except Stop as stop:
@@ -146,16 +143,22 @@ class _Trainer:
     """The parts of one training, and its loop."""
 
     def __init__(
-        self, config: RunConfig, root: DataRoot, run: Run, signalled: Signalled, on_progress: OnProgress
+        self,
+        config: RunConfig,
+        root: DataRoot,
+        run: Run,
+        device: torch.device,
+        signalled: Signalled,
+        on_progress: OnProgress,
     ) -> None:
-        self.config, self.run, self.signalled, self.on_progress = config, run, signalled, on_progress
+        self.config, self.run, self.device = config, run, device
+        self.signalled, self.on_progress = signalled, on_progress
         self.tracker = Tracker.off()
         self._last_progress = 0.0
         self._epoch_s: float | None = None
         self.position = _Position()
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        self.device = choose_device(config.device)
         resumable = resumable_checkpoint(config, run)
 
         self.caches = {part: self._open_cache(root, part) for part in ("train", "test", "validation")}
@@ -408,24 +411,25 @@ class _Trainer:
 
     def _resume(self, path: Path) -> None:
         saved = read_checkpoint(path)
-        if "batch" not in saved:
+        try:
+            if list(saved["class_names"]) != list(self.class_names):
+                raise CheckpointError(f"{path.name} knows other pianists than split {self.config.data_split_dir!r}")
+            if saved["data_fingerprint"] != self.caches["train"].fingerprint:
+                log.warning("the training clips have changed since %s was written", path.name)
+            load_state(self.model, saved["model_state_dict"], source=path.name)
+            self.optimiser.load_state_dict(saved["optimizer_state_dict"])
+            if self.scheduler is not None and saved["scheduler_state_dict"] is not None:
+                self.scheduler.load_state_dict(saved["scheduler_state_dict"])
+            torch.set_rng_state(saved["torch_rng"])
+            if self.device.type == "cuda" and saved["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
+            sums = {key: saved[key] for key in ("loss_sum", "n_correct", "n_clips", "seconds")}
+            self.position = _Position(saved["epoch"], saved["batch"], **sums, skipped=Counter(saved["skipped"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{path.name} was not written by this program, so training cannot go on from it exactly; "
-                "set checkpoint_cfg.load_checkpoints=false, or choose another run name"
-            )
-        if list(saved["class_names"]) != list(self.class_names):
-            raise CheckpointError(f"{path.name} knows other pianists than split {self.config.data_split_dir!r}")
-        if saved["data_fingerprint"] != self.caches["train"].fingerprint:
-            log.warning("the training clips have changed since %s was written", path.name)
-        load_state(self.model, saved["model_state_dict"], source=path.name)
-        self.optimiser.load_state_dict(saved["optimizer_state_dict"])
-        if self.scheduler is not None and saved["scheduler_state_dict"] is not None:
-            self.scheduler.load_state_dict(saved["scheduler_state_dict"])
-        torch.set_rng_state(saved["torch_rng"])
-        if self.device.type == "cuda" and saved["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
-        sums = {key: saved[key] for key in ("loss_sum", "n_correct", "n_clips", "seconds")}
-        self.position = _Position(saved["epoch"], saved["batch"], **sums, skipped=Counter(saved["skipped"]))
+                f"{path.name} does not hold what training goes on from ({type(error).__name__}: {error}); remove it to "
+                "go on from the one before, or choose another run name with --set run=NAME"
+            ) from error
         self.run.truncate_metrics(self.position.epoch)
 
     def _show(self, phase: str, done: int, total: int, **values: float) -> None:

@@ -26,7 +26,7 @@ LEVELS = [
     ["config", "figures"],
     ["optimisation"],
     ["runs"],
-    ["evaluation", "checkpoints", "tracking", "stopping", "resuming"],
+    ["evaluation", "checkpoints", "tracking", "stopping", "run_config"],
     ["training", "identify"],
     ["launch"],
     ["commands"],

@@ -14,8 +14,9 @@ from pianistid_core.config import config_dir, load_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import CheckpointError, PianistIDError
 from pianistid_core.models import build_model
+from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
-from pianistid_core.training import run_for, train
+from pianistid_core.training import train
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,38 @@ def test_a_checkpoint_of_another_class_list_is_refused(trained_run: Run, tmp_pat
     torch.save(saved | {"class_names": ["a", "b"]}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="class list"):
         load_model(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("epoch", [float("nan"), float("inf"), -1, np.float64("nan")])
+def test_an_impossible_epoch_is_refused(trained_run: Run, tmp_path: Path, epoch: float) -> None:
+    saved = read_checkpoint(trained_run.latest_checkpoint())
+    torch.save(saved | {"epoch": epoch}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="epoch"):
+        load_model(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(trained_run: Run, tmp_path: Path, value: float) -> None:
+    saved = read_checkpoint(trained_run.latest_checkpoint())
+    weights = saved["model_state_dict"]
+    name = next(name for name in weights if name.endswith("weight"))
+    weights[name].view(-1)[-1] = value
+    torch.save(saved, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=f"{name} .*not finite"):
+        load_model(tmp_path / "other.pth")
+
+
+def test_class_names_that_are_given_twice_are_refused(trained_run: Run, tmp_path: Path) -> None:
+    saved = read_checkpoint(trained_run.latest_checkpoint())
+    torch.save(saved | {"class_names": ["Ada", "Ben", "Ada"]}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="'Ada' twice"):
+        load_model(tmp_path / "other.pth")
+
+
+def test_root_may_be_a_path_and_device_auto(trained_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = trained_run.path.parents[2]
+    for place in (root, str(root), DataRoot(root)):
+        assert load_model(trained_run.id, root=place, device="auto").path == trained_run.latest_checkpoint()
 
 
 class Malicious:

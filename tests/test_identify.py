@@ -1,19 +1,25 @@
 """Identifying: the right pianist with the concepts masked, plain data, and sentences for what cannot be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import HABITS, PIANISTS, make_notes, tiny_config
 
+from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.devices import choose_device
 from pianistid_core.errors import ExtractionError, MidiError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import Identifier
 from pianistid_core.midi import Notes, write_midi
-from pianistid_core.training import run_for, train
+from pianistid_core.run_config import run_for
+from pianistid_core.runs import Run
+from pianistid_core.training import train
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +126,33 @@ def test_the_default_is_the_newest_trained_run(trained_root: DataRoot, tmp_path:
     assert Identifier.default(trained_root).name.startswith("tests/four")
     with pytest.raises(RunError, match="train one first"):
         Identifier.default(DataRoot(tmp_path))
+
+
+def test_a_run_that_cannot_be_loaded_does_not_hide_an_older_one(
+    trained_root: DataRoot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Run.find(trained_root.checkpoints_dir, "tests/four")
+    runs = tmp_path / "checkpoints" / "tests"
+    for age, name in enumerate(("bad", "worse", "good")):
+        shutil.copytree(source.path, runs / name)
+        identity = json.loads((runs / name / "run.json").read_text())
+        (runs / name / "run.json").write_text(json.dumps(identity | {"created": identity["created"] - age}))
+    for name, change in (("bad", {"config": {"experiment": 3}}), ("worse", {"epoch": float("nan")})):
+        checkpoint = Run.open(runs / name).latest_checkpoint()
+        torch.save(read_checkpoint(checkpoint) | change, checkpoint)
+    with caplog.at_level("INFO"):
+        found = Identifier.default(DataRoot(tmp_path))
+    assert found.loaded.path.parent.name == "good"
+    assert "tests/bad cannot identify" in caplog.text and "tests/worse cannot identify" in caplog.text
+
+
+def test_a_root_may_be_given_as_its_path_and_the_device_as_auto(trained_root: DataRoot, tmp_path: Path) -> None:
+    run = Run.find(trained_root.checkpoints_dir, "tests/four")
+    shutil.copytree(run.path, tmp_path / "checkpoints" / "tests" / "four")
+    for root in (tmp_path, str(tmp_path)):
+        for found in (
+            Identifier.default(root, device="auto"),
+            Identifier.from_checkpoint("tests/four", root=root, device="auto"),
+        ):
+            assert found.name.startswith("tests/four")
+            assert found.device == choose_device("auto") == next(found.loaded.model.parameters()).device

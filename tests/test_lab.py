@@ -17,8 +17,9 @@ from pianistid_core.config import load_config, to_yaml
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.run_config import run_for
 from pianistid_core.runs import Confusion, Run
-from pianistid_core.training import run_for, train
+from pianistid_core.training import train
 
 HOME = Path(__file__).resolve().parent.parent / "lab" / "Home.py"
 PAGES = ("views/home.py", "views/data.py", "views/build.py", "views/runs.py", "views/identify.py")

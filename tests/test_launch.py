@@ -1,11 +1,13 @@
 """Background runs: they outlive whoever started them, stop when asked, and say how they ended."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,9 +17,10 @@ from conftest import tiny_config, until
 from pianistid_core import launch
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import RunError
+from pianistid_core.errors import RunError, SplitError
+from pianistid_core.run_config import config_to_resume, run_for
 from pianistid_core.runs import Run
-from pianistid_core.training import run_for, train
+from pianistid_core.training import train
 
 LONG: dict[str, Any] = {
     "epochs": 2000,
@@ -144,8 +147,41 @@ def test_a_run_of_another_config_is_refused_at_the_door(tiny_root: DataRoot) -> 
     assert run.state().status == "finished"
 
 
-def test_a_run_that_cannot_start_says_why(started: Callable[..., Run]) -> None:
-    run = started(data_split_dir="missing")
+def test_resuming_a_run_that_was_started_over_does_not_start_it_over_again(
+    started: Callable[..., Run], tiny_root: DataRoot
+) -> None:
+    over = {"checkpoint_cfg": {"load_checkpoints": False, "checkpoint_after_n_epochs": 1}}
+    run = started(**LONG | over)
+    until(lambda: run.state().epoch >= 2)
+    launch.stop_and_wait(run)
+    epochs = run.state().epoch
+    launch.resume(run, tiny_root)
+    until(lambda: run.state().status == "running" and run.state().epoch > epochs)
+    launch.stop_and_wait(run)
+    assert run.metrics()[0]["epoch"] == 1 and len(run.metrics()) > epochs
+
+
+def test_a_moved_run_goes_on_where_it_lies(tiny_root: DataRoot, tmp_path: Path) -> None:
+    config = tiny_config(epochs=1)
+    run = run_for(config, tiny_root)
+    train(config, tiny_root, run)
+    (tmp_path / "elsewhere" / "tests").mkdir(parents=True)
+    moved = Run(run.path.rename(tmp_path / "elsewhere" / "tests" / "tiny"))
+    again = config_to_resume(moved, tiny_root, overrides=["epochs=2"])
+    assert run_for(again, tiny_root).path == moved.path and again.epochs == 2
+    with pytest.raises(RunError, match="under that name"):
+        config_to_resume(Run(moved.path.rename(moved.path.with_name("renamed"))), tiny_root)
+
+
+def test_a_missing_split_is_refused_at_the_door(tiny_root: DataRoot) -> None:
+    with pytest.raises(SplitError, match="missing"):
+        launch.start(tiny_config(data_split_dir="missing"), tiny_root)
+    assert not tiny_root.checkpoints_dir.exists()
+
+
+def test_a_run_that_fails_at_once_says_why(started: Callable[..., Run], tiny_root: DataRoot) -> None:
+    shutil.rmtree(tiny_root.clips_dir)
+    run = started()
     until(lambda: run.state().status not in ("queued", "running"))
-    assert run.state().status == "failed" and "missing" in run.state().reason
-    assert "missing" in run.log_tail()
+    assert run.state().status == "failed" and "clip" in run.state().reason
+    assert "clip" in run.log_tail()

@@ -150,6 +150,28 @@ def test_deleting_a_running_run_is_refused(run: Run, tmp_path: Path) -> None:
     assert find_runs(tmp_path) == [] and not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "state.json", "checkpoint_099.pth", "run.json"])
+def test_a_folder_that_is_not_ours_is_not_deleted(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "thesis" / "chapters"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("{}")
+    with pytest.raises(RunError, match="left alone"):
+        Run.open(folder).delete()
+    assert (folder / name).exists()
+
+
+DAMAGED = ("[1]", "null", '{"status": 3}', '{"status": "running", "process": {"pid": 1}}', "{")
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("name", ["state.json", "run.json", "exit.json", "progress.json", "metrics.jsonl"])
+def test_damaged_files_never_hide_a_run(run: Run, tmp_path: Path, name: str, content: str) -> None:
+    run.set_state("running", epochs=2, process=ProcessIdentity.of())
+    (run.path / name).write_text(content + "\n")
+    (summary,) = list_runs(tmp_path)
+    assert summary.id == "experiment/run" and summary.state.reason is not None
+
+
 def test_a_summary_names_the_best_epoch(run: Run) -> None:
     for epoch, accuracy in enumerate((0.5, 0.75, 0.6), start=1):
         run.append_metrics({"epoch": epoch, "test_recording_accuracy": accuracy})

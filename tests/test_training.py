@@ -15,11 +15,12 @@ from conftest import PIANISTS, make_notes, tiny_config, until
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import PianistIDError, RunError, SplitError
+from pianistid_core.errors import CheckpointError, PianistIDError, RunError, SplitError
 from pianistid_core.midi import write_midi
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
-from pianistid_core.training import run_for, train
+from pianistid_core.training import train
 
 TIMES = ("seconds", "clips_per_second")
 
@@ -198,11 +199,50 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(tiny_root: DataRoot) -> 
     assert state.status == "failed" and "lower optim_cfg.lr" in state.reason
 
 
-def test_a_missing_split_ends_the_run_in_words(tiny_root: DataRoot) -> None:
-    config = tiny_config(data_split_dir="tinny")
-    with pytest.raises(SplitError, match="tiny"):
-        trained(tiny_root, config)
-    assert run_for(config, tiny_root).state().status == "failed"
+def test_what_can_be_refused_is_refused_before_anything_is_written(tiny_root: DataRoot) -> None:
+    for config, error in (
+        (tiny_config(data_split_dir="tinny"), SplitError),
+        (tiny_config(device="cuda:99"), RunError),
+    ):
+        with pytest.raises(error, match=r"tiny|device"):
+            trained(tiny_root, config)
+    assert not tiny_root.checkpoints_dir.exists()
+
+
+def test_a_refusal_leaves_a_finished_run_finished(tiny_root: DataRoot) -> None:
+    run = trained(tiny_root, tiny_config(epochs=1))
+    for changes in ({"optim_cfg": {"lr": 0.5}}, {"device": "cuda:99"}, {"data_split_dir": "gone"}):
+        with pytest.raises(PianistIDError):
+            trained(tiny_root, tiny_config(epochs=1, **changes))
+    assert run.state().status == "finished" and "failed" not in run.log_tail()
+
+
+def test_checkpoints_of_others_are_left_alone(tiny_root: DataRoot) -> None:
+    run = run_for(tiny_config(), tiny_root)
+    run.path.mkdir(parents=True)
+    (run.path / "checkpoint_099.pth").write_bytes(b"published weights")
+    for load in (True, False):
+        with pytest.raises(RunError, match="left alone"):
+            trained(tiny_root, tiny_config(checkpoint_cfg={"load_checkpoints": load}))
+    assert [path.name for path in run.path.iterdir()] == ["checkpoint_099.pth"]
+
+
+def test_starting_over_leaves_no_old_results(tiny_root: DataRoot) -> None:
+    run = trained(tiny_root, tiny_config(epochs=6))
+    run.save_json("ablation/test.json", {"rows": []})
+    config = tiny_config(epochs=1, checkpoint_cfg={"load_checkpoints": False})
+    run = run_for(config, tiny_root)
+    train(config, tiny_root, run, on_progress=stop_at(run, "train", 2))
+    assert run.confusions() == {} and not list(run.path.glob("*/*.*"))
+
+
+def test_a_checkpoint_that_training_cannot_go_on_from_is_named(tiny_root: DataRoot) -> None:
+    run = trained(tiny_root, tiny_config(epochs=1))
+    saved = read_checkpoint(run.latest_checkpoint())
+    for missing in ("class_names", "optimizer_state_dict", "torch_rng"):
+        torch.save({key: value for key, value in saved.items() if key != missing}, run.latest_checkpoint())
+        with pytest.raises(CheckpointError, match=r"checkpoint_001\.pth.*--set run=NAME"):
+            trained(tiny_root, tiny_config(epochs=2))
 
 
 def test_skipped_and_unreadable_clips_are_counted_with_reasons(tiny_root: DataRoot) -> None:

@@ -16,10 +16,11 @@ from pianistid_core.commands.console import (
     say_json,
     say_table,
 )
-from pianistid_core.commands.runs import RUN_HELP, find_run
+from pianistid_core.commands.runs import RUN_HELP
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import CheckpointError, RunError
+from pianistid_core.run_config import find_run
 from pianistid_core.runs import Confusion, Run
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _evaluate(options: Namespace) -> int:
     metrics = measure(predictions, subject.loaded.class_names)
     name, accuracy = commonest_class_accuracy(subject.train_labels(), metrics)
     data = {**subject.facts(), **metrics.to_dict(), "baseline": {"pianist": name, "recording_accuracy": accuracy}}
-    _keep(subject.run, f"evaluation/{options.split}.json", data)
+    _keep(subject, f"evaluation/{options.split}.json", data)
     _draw(options.figures, {f"{options.split}_confusionmatrix.png": metrics.confusion}, subject.loaded.name)
     if options.json:
         say_json(data)
@@ -119,7 +120,7 @@ def _ablate(options: Namespace) -> int:
         "rows": [{"kept": list(row.kept), **row.metrics.to_dict()} for row in rows],
         "baseline": {"pianist": name, "recording_accuracy": accuracy},
     }
-    _keep(subject.run, f"ablation/{options.split}.json", data)
+    _keep(subject, f"ablation/{options.split}.json", data)
     confusions = {f"{options.split}_{subset_name(row.kept)}_confusionmatrix.png": row.metrics.confusion for row in rows}
     _draw(options.figures, confusions, subject.loaded.name)
     if options.json:
@@ -245,9 +246,10 @@ def _run_and_source(name: str, root: DataRoot) -> tuple[Run | None, Path]:
         return None, path
 
 
-def _keep(run: Run | None, name: str, data: dict[str, Any]) -> None:
-    """Keeps a result in the run it is of; a run that cannot be written keeps none."""
-    if run is None:
+def _keep(subject: _Subject, name: str, data: dict[str, Any]) -> None:
+    """Keeps a result in the run that it is of, unless it is of an older checkpoint or somebody else's run."""
+    run = subject.run
+    if run is None or not run.is_own() or subject.loaded.path != run.latest_checkpoint():
         return
     try:
         run.save_json(name, data)

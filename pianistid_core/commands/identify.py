@@ -15,8 +15,9 @@ from pianistid_core.commands.console import (
     say_json,
     say_table,
 )
-from pianistid_core.commands.runs import RUN_HELP, find_run
+from pianistid_core.commands.runs import RUN_HELP
 from pianistid_core.errors import PianistIDError
+from pianistid_core.run_config import find_run
 
 if TYPE_CHECKING:
     from pianistid_core.identify import Identification, Identifier

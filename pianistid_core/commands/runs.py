@@ -17,8 +17,8 @@ from pianistid_core.commands.console import (
     say_json,
     say_table,
 )
-from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.run_config import find_run
 from pianistid_core.runs import STOP_KINDS, Run, describe_time, list_runs
 
 RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
@@ -31,7 +31,7 @@ _METRICS = (
 )
 _SHOWN_EPOCHS = 10
 # What only serves while a run goes on; of the checkpoints only the last is exported.
-_NOT_EXPORTED = {"lock", "stop", "progress.json", "exit.json"}
+_NOT_EXPORTED = {"lock", "launch.lock", "request.yaml", "stop", "progress.json", "exit.json"}
 
 
 def add_runs(parser: ArgumentParser) -> None:
@@ -71,27 +71,6 @@ def add_runs(parser: ArgumentParser) -> None:
         add_json(command)
 
 
-def find_run(name: str, root: DataRoot) -> Run:
-    """The run that "experiment/run", a run folder or a .pth file in one means.
-
-    Raises
-    ------
-    RunError
-        When there is none.
-    """
-    path = Path(name)
-    if path.suffix == ".pth" and path.is_file():
-        return Run.open(path.absolute().parent)
-    if path.is_dir():
-        try:
-            return Run.open(path.absolute())
-        except RunError:
-            # A folder that happens to have the name of a run is not in its way.
-            if path.is_absolute():
-                raise
-    return Run.find(root.checkpoints_dir, name)
-
-
 def describe(run: Run) -> dict[str, Any]:
     """Everything about a run as plain data."""
     summary = run.summary()
@@ -118,6 +97,8 @@ def export_run(run: Run, target: Path, *, overwrite: bool = False) -> int:
     RunError
         When the file exists already and `overwrite` is false, or its folder does not.
     """
+    if target.is_dir():
+        raise RunError(f"{str(target)!r} is a folder; name the zip to write")
     if target.exists() and not overwrite:
         raise RunError(f"{target} exists already; choose another name, or give --overwrite")
     if not target.absolute().parent.is_dir():

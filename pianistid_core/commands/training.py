@@ -12,10 +12,11 @@ from pianistid_core.commands.console import (
     say,
     say_json,
 )
-from pianistid_core.commands.runs import describe, find_run
+from pianistid_core.commands.runs import describe
 from pianistid_core.config import RunConfig, load_config
 from pianistid_core.datasets.root import PARTS, DataRoot, require_clips
 from pianistid_core.errors import RunError
+from pianistid_core.run_config import config_to_resume, find_run, run_for
 from pianistid_core.runs import Run
 
 _LOAD = "checkpoint_cfg.load_checkpoints"
@@ -54,8 +55,8 @@ def _train(options: Namespace) -> int:
     from pianistid_core import training
 
     with progress("batches") as shown:
-        state = training.train(config, root, run or training.run_for(config, root), on_progress=shown.show)
-    run = run or training.run_for(config, root)
+        state = training.train(config, root, run or run_for(config, root), on_progress=shown.show)
+    run = run or run_for(config, root)
     if options.json:
         say_json(describe(run))
     else:
@@ -73,24 +74,4 @@ def _config_and_run(options: Namespace, root: DataRoot) -> tuple[RunConfig, Run 
     if options.restart:
         raise RunError("--resume goes on and --restart starts again; give one of them")
     run = find_run(options.resume, root)
-    for name in ("config.yaml", "request.yaml"):
-        if (run.path / name).is_file():
-            break
-    else:
-        raise RunError(f"run {run.id} has no config.yaml, so it cannot go on; train it with --config")
-    config = load_config(run.path / name, overrides=[*overrides, f"{_LOAD}=true"])
-    # A run may have been moved or lie elsewhere than its config says; it goes on where it is.
-    if config.checkpoint_cfg.checkpoint_dir is not None or run.path.parent.parent != root.checkpoints_dir:
-        overrides.append(f"checkpoint_cfg.checkpoint_dir={_quoted(run.path.parent.parent)}")
-        config = load_config(run.path / name, overrides=[*overrides, f"{_LOAD}=true"])
-    if (config.experiment, config.run) != (run.path.parent.name, run.path.name):
-        raise RunError(
-            f"{run.path} holds run {config.experiment}/{config.run}; put its folder back under that name, or train "
-            "another run with --config"
-        )
-    return config, run
-
-
-def _quoted(path: object) -> str:
-    """A path as a YAML string."""
-    return "'" + str(path).replace("'", "''") + "'"
+    return config_to_resume(run, root, overrides=overrides), run

@@ -17,8 +17,9 @@ from pianistid_core import launch
 from pianistid_core.config import load_config
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.run_config import run_for
 from pianistid_core.runs import find_runs
-from pianistid_core.training import run_for, train
+from pianistid_core.training import train
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -140,6 +140,22 @@ def test_identify_several_files_one_of_them_broken(page: Page, trained_root: "Da
     expect(page.locator(".st-key-headline")).to_contain_text("piece 2.mid")
 
 
+def test_real_transcriptions_are_answered(page: Page, trained_root: "DataRoot", shared: Path) -> None:
+    """Full timing, velocities and pedal, from real recordings: played by nobody the demo's model knows."""
+    given = sorted((shared / "data" / "expressive").glob("pijama_*.mid"))[:3]
+    visit(page, "/identify?model=shipped/tiny")
+    page.locator(".st-key-midi_files input[type=file]").set_input_files(given)
+    expect(page.locator(".st-key-headline")).to_contain_text(given[0].name, timeout=LIVE_MS)
+    names = trained_root.split("demo").class_names
+    expect(page.locator(".st-key-headline h2")).to_have_text(re.compile("|".join(names)))
+    chosen = page.get_by_role("combobox", name="Look into")
+    chosen.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    chosen.click()
+    for path in given:
+        expect(page.get_by_role("option", name=path.name)).to_be_visible()
+
+
 def test_a_row_of_the_table_opens_its_run(page: Page) -> None:
     visit(page, "/runs?run=no/such")
     expect(page.get_by_test_id("stAlert")).to_contain_text("There is no run no/such")
