@@ -6,12 +6,11 @@ from collections.abc import Callable
 import jobs
 import state
 from pianistid_core import launch
-from pianistid_core.config import RunConfig, parse_config, to_dict
+from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, StopKind
-from pianistid_core.schema import read_yaml
 
 DEMO_JOB = "demo"
 DEMO_CONFIG = "demo.yaml"
@@ -36,7 +35,6 @@ def start_demo_data(root: DataRoot) -> None:
 
 def start_run(config: RunConfig, root: DataRoot) -> Run:
     """Starts training in the background; raises PianistIDError when the split or the run's folder is not right."""
-    root.split(config.data_split_dir)
     return launch.start(config, root)
 
 
@@ -58,14 +56,6 @@ def resume_run(run: Run, root: DataRoot) -> None:
 def delete_run(run: Run) -> None:
     """Removes a run from disk."""
     attempt(run.delete, "The run is deleted.")
-
-
-def config_of(run: Run) -> RunConfig:
-    """The config that a run was started with; raises PianistIDError when it cannot be read."""
-    text = run.read_text("config.yaml") or run.read_text("request.yaml")
-    if text is None:
-        raise RunError(f"run {run.id} has no config.yaml, so it cannot be built on")
-    return parse_config(read_yaml(text, source=f"{run.id}/config.yaml"))
 
 
 def draft_from(config: RunConfig, base: str) -> None:

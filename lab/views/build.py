@@ -20,6 +20,7 @@ from pianistid_core.config import (
     to_yaml,
 )
 from pianistid_core.errors import ConfigError, Fault, PianistIDError
+from pianistid_core.run_config import config_of
 from pianistid_core.runs import Run, list_runs
 from pianistid_core.schema import FieldInfo, read_yaml, write_yaml
 from wording import one_line, percent, plain, sentence
@@ -50,7 +51,7 @@ def load_base(name: str) -> RunConfig:
     """The config of a preset or of an earlier run."""
     if name.startswith(RUN_PREFIX):
         checkpoints = state.data_root().checkpoints_dir
-        return actions.config_of(Run.find(checkpoints, name.removeprefix(RUN_PREFIX)))
+        return config_of(Run.find(checkpoints, name.removeprefix(RUN_PREFIX)))
     return load_config(name)
 
 

@@ -13,6 +13,7 @@ from components.figures import show_figures
 from guard import guard
 from pianistid_core.config import flatten
 from pianistid_core.errors import PianistIDError
+from pianistid_core.run_config import config_of
 from pianistid_core.runs import Run, RunState, RunSummary, describe_time, list_runs
 from wording import count, duration, one_line, percent, plain, sentence
 
@@ -108,7 +109,7 @@ def controls(run: Run, now: RunState) -> None:
 
 def clone(run: Run) -> None:
     def take() -> None:
-        actions.draft_from(actions.config_of(run), f"run: {run.id}")
+        actions.draft_from(config_of(run), f"run: {run.id}")
         st.session_state["go_build"] = True
 
     actions.attempt(take)
@@ -239,7 +240,7 @@ def log(run: Run) -> None:
 
 def config(run: Run) -> None:
     try:
-        values = flatten(actions.config_of(run))
+        values = flatten(config_of(run))
     except PianistIDError as error:
         st.warning(sentence(error), icon=":material/warning:")
         return
