@@ -5,8 +5,10 @@ paper's published ones. Those that this program writes also hold their config an
 enough; for a published one these are looked up beside it (see `load_model`).
 """
 
+import math
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch import nn
 
 from pianistid_core.config import RunConfig, config_dir, load_config, parse_config
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.devices import choose_device
 from pianistid_core.errors import CheckpointError, ConfigError
 from pianistid_core.models import PianistModel, build_model
 from pianistid_core.runs import Run
@@ -78,7 +81,7 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: s
     Raises
     ------
     CheckpointError
-        When names or shapes differ; the message names the first.
+        When names or shapes differ, or a weight is not finite; the message names the first.
     """
     _check_fit(model, state, source)
     model.load_state_dict(state)
@@ -94,6 +97,10 @@ def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str)
             raise CheckpointError(
                 f"{source} is of another architecture or class list: {name} has shape {came}, "
                 f"the config's model has {tuple(tensor.shape)}"
+            )
+        if not torch.isfinite(state[name]).all():
+            raise CheckpointError(
+                f"{source} is of no use: {name} holds weights that are not finite; take an earlier checkpoint"
             )
     extra = next((name for name in state if name not in wanted), None)
     if extra is not None:
@@ -119,11 +126,11 @@ def find_checkpoint(source: str | Path, root: DataRoot | None = None) -> Path:
 def load_model(
     source: str | Path,
     *,
-    root: DataRoot | None = None,
+    root: DataRoot | str | Path | None = None,
     config: RunConfig | None = None,
     device: str | torch.device = "cpu",
 ) -> LoadedModel:
-    """Rebuilds the model of a run or checkpoint.
+    """Rebuilds the model of a .pth file, a run folder or "experiment/run" of a data root, on a device or "auto".
 
     A checkpoint without a config (a published one) takes `config`, else the config of its run folder, else the one
     of the same experiment and run in `config/`; its class names come from the split that the config names.
@@ -131,10 +138,14 @@ def load_model(
     Raises
     ------
     CheckpointError
-        When it cannot be read, does not fit its config, or nothing says what its config or its classes are.
+        When it cannot be read, does not fit its config, holds what is no number, or nothing says what its config or
+        its classes are.
     """
+    if isinstance(root, str | Path):
+        root = DataRoot.open(root)
     path = find_checkpoint(source, root)
     saved = read_checkpoint(path)
+    epoch = _epoch_of(path, saved)
     config = config or _config_of(path, saved)
     class_names = _class_names_of(path, saved, config, root)
     # Built without memory for weights first: a checkpoint that does not fit is refused before any is taken.
@@ -143,9 +154,17 @@ def load_model(
     _check_fit(outline, saved["model_state_dict"], path.name)
     model = build_model(config.encoder_module, config.model_cfg, len(class_names))
     model.load_state_dict(saved["model_state_dict"])
-    model.to(device).eval()
+    model.to(choose_device(str(device))).eval()
+    return LoadedModel(model, config, class_names, path, epoch)
+
+
+def _epoch_of(path: Path, saved: Mapping[str, Any]) -> int | None:
     epoch = saved.get("epoch")
-    return LoadedModel(model, config, class_names, path, int(epoch) if isinstance(epoch, int | float) else None)
+    if not isinstance(epoch, int | float | np.number):
+        return None
+    if not 0 <= epoch < math.inf:
+        raise CheckpointError(f"{path.name} is damaged: its epoch is {epoch}; copy or train it again")
+    return int(epoch)
 
 
 def _config_of(path: Path, saved: Mapping[str, Any]) -> RunConfig:
@@ -167,7 +186,11 @@ def _config_of(path: Path, saved: Mapping[str, Any]) -> RunConfig:
 def _class_names_of(path: Path, saved: Mapping[str, Any], config: RunConfig, root: DataRoot | None) -> tuple[str, ...]:
     names = saved.get("class_names")
     if isinstance(names, list) and names:
-        return tuple(str(name) for name in names)
+        known = tuple(str(name) for name in names)
+        twice = next((name for name, count in Counter(known).items() if count > 1), None)
+        if twice is not None:
+            raise CheckpointError(f"{path.name} names {twice!r} twice among its pianists; train it with each name once")
+        return known
     roots = [root or DataRoot.open(), *(DataRoot(folder) for folder in path.absolute().parents[2:4])]
     for candidate in roots:
         if config.data_split_dir in candidate.split_names():

@@ -31,7 +31,7 @@ from pianistid_core.rolls import (
     heard_notes,
     rasterise,
 )
-from pianistid_core.schema import option
+from pianistid_core.schema import closest, option
 
 CONCEPTS = ("melody", "harmony", "rhythm", "dynamics")
 _RANDOM_PITCHES = (21, 108)  # half open: 21 to 107, as the paper drew them
@@ -141,6 +141,18 @@ class DrawnNotes:
     velocities: npt.NDArray[np.uint8] | int
 
 
+def concepts_problem(names: Sequence[object]) -> str | None:
+    """Says what is wrong with the names of concepts to keep, or gives None."""
+    if isinstance(names, str) or not len(names):
+        return f"{names!r} came for the concepts to keep; give at least one of {', '.join(CONCEPTS)}, in a list"
+    unknown = next((name for name in names if name not in CONCEPTS), None)
+    if unknown is None:
+        return None
+    meant = closest(unknown, CONCEPTS) if isinstance(unknown, str) else None
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    return f"there is no concept {unknown!r}; the concepts are {', '.join(CONCEPTS)}{hint}"
+
+
 def evaluation_rng(notes: Notes) -> np.random.Generator:
     """A generator seeded by the notes themselves, so that a result never depends on order, file name or workers."""
     checksum = 0
@@ -152,7 +164,7 @@ def evaluation_rng(notes: Notes) -> np.random.Generator:
 def concept_rolls(
     notes: Notes,
     clip_start: float = 0.0,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     *,
     concepts: Sequence[str] = CONCEPTS,
     options: ExtractorOptions = PAPER_EXTRACTORS,
@@ -160,13 +172,15 @@ def concept_rolls(
 ) -> Roll:
     """The four concepts of the 30 s from `clip_start` (seconds): float32 (4, 88, 3000), values 0..127.
 
-    `rng` gives the random keys of rhythm and dynamics; without one they are seeded by the notes (`evaluation_rng`).
-    `concepts` names the channels to keep, in the order of `CONCEPTS`. With `normalised`, what `normalise` makes of it.
+    `rng`, a generator or a seed, gives the random keys of rhythm and dynamics; without one they are seeded by the
+    notes (`evaluation_rng`). `concepts` names the channels to keep; in whatever order they are named, the channels
+    come in that of `CONCEPTS`. With `normalised`, what `normalise` makes of it.
 
     Raises
     ------
     ExtractionError
-        When a kept concept has nothing to be drawn from: no notes, or no chords for harmony.
+        When a kept concept has nothing to be drawn from (no notes, or no chords for harmony), or there is no such
+        concept.
     """
     drawn = draw_concepts(notes, clip_start, rng, concepts=concepts, options=options)
     roll = np.zeros((len(drawn), N_KEYS, N_FRAMES), np.float32)
@@ -178,7 +192,7 @@ def concept_rolls(
 def draw_concepts(
     notes: Notes,
     clip_start: float = 0.0,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     *,
     concepts: Sequence[str] = CONCEPTS,
     options: ExtractorOptions = PAPER_EXTRACTORS,
@@ -190,10 +204,13 @@ def draw_concepts(
     ExtractionError
         As `concept_rolls`.
     """
+    problem = concepts_problem(concepts)
+    if problem is not None:
+        raise ExtractionError(problem)
     heard = heard_notes(notes, clip_start)
     if not len(heard):
         raise ExtractionError(NO_NOTES)
-    generator = evaluation_rng(notes) if rng is None else rng
+    generator = evaluation_rng(notes) if rng is None else np.random.default_rng(rng)
     # Both are drawn whichever concepts are kept, so that one channel's keys never depend on the others.
     rhythm_pitches = generator.integers(*_RANDOM_PITCHES, size=len(heard))
     dynamics_pitches = generator.integers(*_RANDOM_PITCHES, size=len(heard))

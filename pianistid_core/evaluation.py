@@ -88,20 +88,23 @@ class AblationRow:
 def predict(
     model: "PianistModel",
     loader: Iterable[Batch],
-    device: torch.device,
+    device: torch.device | str | None = None,
     *,
     on_batch: OnBatch | None = None,
     check: Callable[[], None] | None = None,
 ) -> Predictions:
     """Runs a model once over a loader, in evaluation mode and without gradients.
 
-    `on_batch` is told how many batches are done; `check` may raise to stop in between.
+    `device` is the one that the model is on, which need not be said. `on_batch` is told how many batches are done;
+    `check` may raise to stop in between.
 
     Raises
     ------
     DataError
         When not a single clip could be drawn.
     """
+    if device is None:
+        device = next(model.parameters()).device
     model.eval()
     logits: list[torch.Tensor] = []
     batches: list[Batch] = []
@@ -186,11 +189,12 @@ def _predictions(logits: Sequence[torch.Tensor], batches: Sequence[Batch]) -> Pr
     )
 
 
-def average_by_recording(probabilities: FloatArray, recordings: IntArray) -> tuple[IntArray, FloatArray]:
-    """Averages clip probabilities (n, K) over each recording: ids (r,) ascending, and probabilities (r, K)."""
-    ids, inverse = np.unique(recordings, return_inverse=True)
-    sums = np.zeros((len(ids), probabilities.shape[1]))
-    np.add.at(sums, inverse, probabilities)
+def average_by_recording(probabilities: npt.ArrayLike, recordings: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Averages clip probabilities (n, K) over each recording (n,): ids (r,) ascending, and probabilities (r, K)."""
+    of_clips = np.asarray(probabilities, np.float64)
+    ids, inverse = np.unique(np.asarray(recordings, np.int64), return_inverse=True)
+    sums = np.zeros((len(ids), of_clips.shape[1]))
+    np.add.at(sums, inverse, of_clips)
     averages: FloatArray = sums / np.bincount(inverse)[:, np.newaxis]
     return ids, averages
 

@@ -20,9 +20,10 @@ from pianistid_core.clips import draw_clip
 from pianistid_core.concepts import evaluation_rng
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import CheckpointError, ExtractionError, RunError
+from pianistid_core.devices import choose_device
+from pianistid_core.errors import ExtractionError, PianistIDError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS, subset_name
-from pianistid_core.midi import CLIP_LENGTH_S, Notes, read_midi, split_into_clips
+from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, read_midi, split_into_clips
 from pianistid_core.models import FactorisedModel, for_inference
 from pianistid_core.rolls import Roll
 from pianistid_core.runs import list_runs
@@ -120,32 +121,34 @@ class Identifier:
         source: str | Path,
         *,
         config: RunConfig | None = None,
-        root: DataRoot | None = None,
-        device: str = "cpu",
+        root: DataRoot | str | Path | None = None,
+        device: str | torch.device = "cpu",
     ) -> "Identifier":
-        """Loads the model of a .pth file, a run folder or "experiment/run".
+        """Loads the model of a .pth file, a run folder or "experiment/run" of a data root, on a device or "auto".
 
         Raises
         ------
         PianistIDError
             When there is no such run, or its checkpoint is damaged or does not fit its config.
         """
-        return cls(load_model(source, root=root, config=config, device=device), torch.device(device))
+        chosen = choose_device(str(device))
+        return cls(load_model(source, root=root, config=config, device=chosen), chosen)
 
     @classmethod
-    def default(cls, root: DataRoot | None = None, *, device: str = "cpu") -> "Identifier":
-        """The newest trained run of a data root.
+    def default(cls, root: DataRoot | str | Path | None = None, *, device: str | torch.device = "cpu") -> "Identifier":
+        """The newest run of a data root that can identify, on a device or "auto".
 
         Raises
         ------
         RunError
-            When no run there has a checkpoint that can be read.
+            When no run there has a checkpoint that can be used, or there is no such device.
         """
-        here = root or DataRoot.open()
+        here = root if isinstance(root, DataRoot) else DataRoot.open(root)
+        chosen = choose_device(str(device))
         for run in list_runs(here.checkpoints_dir):
             try:
-                return cls.from_checkpoint(run.path, root=here, device=device)
-            except (RunError, CheckpointError) as error:
+                return cls.from_checkpoint(run.path, root=here, device=chosen)
+            except PianistIDError as error:
                 log.info("run %s cannot identify: %s", run.id, error)
         raise RunError(
             f"no trained model is under {here.checkpoints_dir}; train one first, for example with "
@@ -157,8 +160,8 @@ class Identifier:
         """Whether the model takes concepts apart, so that they can be masked."""
         return isinstance(self._model, FactorisedModel)
 
-    def identify(self, midi: str | Path | bytes | Notes, *, concepts: bool = True) -> Identification:
-        """Names the pianist of a MIDI file, given as a path, its bytes or its notes.
+    def identify(self, midi: MidiSource | Notes, *, concepts: bool = True) -> Identification:
+        """Names the pianist of a MIDI file, given as a path, its bytes, an open file or its notes.
 
         `concepts` asks for all subsets of concepts as well, which costs little: the encoders run once.
 

@@ -7,6 +7,7 @@ evaluation, so that a batch depends neither on the number of workers nor on the 
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import evaluation_rng
-from pianistid_core.datasets.cache import NoteCache
+from pianistid_core.datasets.cache import NoteCache, open_note_cache
+from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ExtractionError
 from pianistid_core.rolls import N_FRAMES, N_KEYS, Roll
 
+DEFAULT_SEED = 42
+DEFAULT_BATCH_SIZE = 20
 MAX_DRAWS = 10
 _POSITIVE_STREAM = 1 << 20
 
@@ -65,13 +69,14 @@ class ClipDataset(Dataset[Example]):
     def __init__(
         self,
         cache: NoteCache,
-        options: ClipOptions,
+        options: ClipOptions | None = None,
         *,
-        seed: int,
-        training: bool,
+        seed: int = DEFAULT_SEED,
+        training: bool = False,
         classify_dataset: bool = False,
         with_positives: bool = False,
     ) -> None:
+        options = options or ClipOptions()
         self.cache = cache
         self.options = options
         self.seed = seed
@@ -83,6 +88,35 @@ class ClipDataset(Dataset[Example]):
         self.clips: npt.NDArray[np.int64] = np.linspace(0, len(cache), n, endpoint=False).astype(np.int64)
         self.epoch = 0
         self._draws = MAX_DRAWS if training and (options.data_augmentation or options.jitter_start) else 1
+
+    @classmethod
+    def open(
+        cls,
+        root: DataRoot | str | Path,
+        split: str,
+        part: str = "train",
+        options: ClipOptions | None = None,
+        *,
+        seed: int = DEFAULT_SEED,
+        training: bool | None = None,
+        workers: int = 1,
+    ) -> "ClipDataset":
+        """The clips of a part ("train", "test" or "validation") of a split in a data root; parses them the first time.
+
+        Unless said otherwise, clips have the four concept channels, and those of the train part are drawn for
+        training: augmented, from a random start, anew each epoch. `workers` processes parse.
+
+        Raises
+        ------
+        DataError
+            When there is no such split, or its clips cannot be read.
+        """
+        here = root if isinstance(root, DataRoot) else DataRoot.open(root)
+        for_training = part == "train" if training is None else training
+        if options is None:
+            options = ClipOptions(multichannel=True, data_augmentation=for_training, jitter_start=for_training)
+        cache = open_note_cache(here, split, part, workers=workers)
+        return cls(cache, options, seed=seed, training=for_training)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses which epoch's draws come next."""
@@ -143,7 +177,12 @@ class _EpochBatches(Sampler[list[int]]):
 
 
 def make_loader(
-    dataset: ClipDataset, *, batch_size: int, shuffle: bool, num_workers: int = 0, start_batch: int = 0
+    dataset: ClipDataset,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    start_batch: int = 0,
 ) -> "DataLoader[Batch]":
     """Batches of one epoch, in a random order that depends on seed and epoch alone, or in the data set's own.
 

@@ -19,7 +19,9 @@ What is done with real, dirty files (the same notes as pretty_midi gives, in the
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ from pianistid_core.errors import InvalidNotesError, MidiError
 
 FloatArray = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
+MidiSource = str | Path | bytes | bytearray | memoryview | IO[bytes]
 
 CLIP_LENGTH_S = 30.0
 DRUM_CHANNEL = 9
@@ -41,13 +44,29 @@ _MICROSECONDS_PER_QUARTER = 500_000
 class Notes:
     """The notes of a performance or clip, ordered by onset: four arrays of one length n.
 
-    `onsets_s` and `offsets_s` are float64 seconds, `pitches` and `velocities` uint8.
+    `onsets_s` and `offsets_s` are float64 seconds, `pitches` and `velocities` uint8. Four flat arrays of these very
+    types are taken as they are, uncopied, and trusted to hold ordered notes, so that slices of a large array cost
+    nothing; anything else, such as lists, is checked, converted and sorted as by `from_arrays`.
+
+    Raises
+    ------
+    InvalidNotesError
+        When lengths differ, or as `from_arrays`.
     """
 
     onsets_s: FloatArray
     offsets_s: FloatArray
     pitches: ByteArray
     velocities: ByteArray
+
+    def __post_init__(self) -> None:
+        arrays = (self.onsets_s, self.offsets_s, self.pitches, self.velocities)
+        pairs = zip(arrays, _NOTE_TYPES, strict=True)
+        if all(isinstance(array, np.ndarray) and array.dtype == wanted for array, wanted in pairs):
+            _check_lengths(arrays)
+            return
+        for name, array in zip(_NOTE_FIELDS, _checked_notes(*arrays), strict=True):
+            object.__setattr__(self, name, array)
 
     @classmethod
     def from_arrays(
@@ -59,31 +78,9 @@ class Notes:
         ------
         InvalidNotesError
             When lengths differ, a time is negative or not finite, an offset precedes its onset, or a pitch or
-            velocity is outside 0..127.
+            velocity is not a whole number or outside 0..127.
         """
-        try:
-            onsets, offsets = np.asarray(onsets_s, np.float64), np.asarray(offsets_s, np.float64)
-            raw_pitches, raw_velocities = np.asarray(pitches), np.asarray(velocities)
-        except (TypeError, ValueError) as error:
-            raise InvalidNotesError(f"notes must be four lists of numbers ({error})") from error
-        lengths = {array.shape for array in (onsets, offsets, raw_pitches, raw_velocities)}
-        if len(lengths) != 1 or onsets.ndim != 1:
-            raise InvalidNotesError(
-                f"onsets, offsets, pitches and velocities must be flat and equally long, not {sorted(lengths)}"
-            )
-        if not (np.isfinite(onsets).all() and np.isfinite(offsets).all()):
-            raise InvalidNotesError("a note's onset or offset is not a finite number of seconds")
-        if onsets.size and (onsets.min() < 0 or (offsets < onsets).any()):
-            raise InvalidNotesError("every note must start at 0 s or later and must not end before it starts")
-        for name, values in (("pitch", raw_pitches), ("velocity", raw_velocities)):
-            if values.size and (values.min() < 0 or values.max() > 127):
-                raise InvalidNotesError(
-                    f"every {name} must lie in 0..127, not in {values.min()}..{values.max()}: are columns swapped?"
-                )
-        order = np.argsort(onsets, kind="stable")
-        return cls(
-            onsets[order], offsets[order], raw_pitches[order].astype(np.uint8), raw_velocities[order].astype(np.uint8)
-        )
+        return cls(*_checked_notes(onsets_s, offsets_s, pitches, velocities))
 
     def __len__(self) -> int:
         return len(self.onsets_s)
@@ -105,6 +102,49 @@ class Notes:
         )
 
 
+_NOTE_FIELDS = ("onsets_s", "offsets_s", "pitches", "velocities")
+_NOTE_TYPES = (np.dtype(np.float64), np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.uint8))
+
+
+def _check_lengths(arrays: tuple[npt.NDArray[Any], ...]) -> None:
+    shape = arrays[0].shape
+    if len(shape) != 1 or any(array.shape != shape for array in arrays):
+        raise InvalidNotesError(
+            "onsets, offsets, pitches and velocities must be flat and equally long, not of shapes "
+            f"{', '.join(str(array.shape) for array in arrays)}"
+        )
+
+
+def _checked_notes(
+    onsets_s: npt.ArrayLike, offsets_s: npt.ArrayLike, pitches: npt.ArrayLike, velocities: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray, ByteArray, ByteArray]:
+    """The four arrays of `Notes`: checked, converted, ordered by onset."""
+    try:
+        onsets, offsets = np.asarray(onsets_s, np.float64), np.asarray(offsets_s, np.float64)
+        raw_pitches, raw_velocities = np.asarray(pitches), np.asarray(velocities)
+    except (TypeError, ValueError) as error:
+        raise InvalidNotesError(f"notes must be four lists of numbers ({error})") from error
+    _check_lengths((onsets, offsets, raw_pitches, raw_velocities))
+    if not (np.isfinite(onsets).all() and np.isfinite(offsets).all()):
+        raise InvalidNotesError("a note's onset or offset is not a finite number of seconds")
+    if onsets.size and (onsets.min() < 0 or (offsets < onsets).any()):
+        raise InvalidNotesError("every note must start at 0 s or later and must not end before it starts")
+    order = np.argsort(onsets, kind="stable")
+    pitches, velocities = _midi_values("pitch", raw_pitches), _midi_values("velocity", raw_velocities)
+    return onsets[order], offsets[order], pitches[order], velocities[order]
+
+
+def _midi_values(name: str, values: npt.NDArray[Any]) -> ByteArray:
+    # NaN is not equal to its own floor, so it is no whole number either.
+    if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and (values != np.floor(values)).any()):
+        raise InvalidNotesError(f"every {name} must be a whole number in 0..127, such as 60 or 64")
+    if values.size and (values.min() < 0 or values.max() > 127):
+        raise InvalidNotesError(
+            f"every {name} must lie in 0..127, not in {values.min()}..{values.max()}: are columns swapped?"
+        )
+    return values.astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class ReadLimits:
     """How much of a file is read before it is refused; real performances are far below every limit."""
@@ -119,8 +159,8 @@ class ReadLimits:
 DEFAULT_LIMITS = ReadLimits()
 
 
-def read_midi(source: str | Path | bytes, *, limits: ReadLimits = DEFAULT_LIMITS) -> Notes:
-    """Reads the piano notes of a MIDI file, from a path or from its bytes.
+def read_midi(source: MidiSource, *, limits: ReadLimits = DEFAULT_LIMITS) -> Notes:
+    """Reads the piano notes of a MIDI file: from a path, its bytes, or a file that is open in binary mode.
 
     Raises
     ------
@@ -128,18 +168,34 @@ def read_midi(source: str | Path | bytes, *, limits: ReadLimits = DEFAULT_LIMITS
         When the file cannot be opened, is not MIDI, is cut off or contradicts itself, is over `limits`, or holds no
         piano notes. The message names the file when `source` is a path.
     """
-    if isinstance(source, bytes):
-        return _read_bytes(source, limits)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _read_bytes(bytes(source), limits)
+    if not isinstance(source, str | PathLike):
+        return _read_bytes(_content(source, limits), limits)
     path = Path(source)
     try:
         with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)
-    except OSError as error:
-        raise MidiError(f"cannot open {str(path)!r}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a character that no file system takes.
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise MidiError(f"cannot open {str(path)!r}: {reason}") from error
     try:
         return _read_bytes(data, limits)
     except MidiError as error:
         raise MidiError(f"{path.name!r}: {error}") from error
+
+
+def _content(file: IO[bytes], limits: ReadLimits) -> bytes:
+    if not hasattr(file, "read"):
+        raise MidiError(f"{type(file).__name__} came; give a path, the bytes of a MIDI file, or an open one")
+    try:
+        data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise MidiError(f"cannot read the open file: {error}") from error
+    if not isinstance(data, bytes):
+        raise MidiError(f"the open file gives {type(data).__name__}; open it in binary mode, with open(path, 'rb')")
+    return data
 
 
 def write_midi(notes: Notes, path: str | Path | None = None) -> bytes:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import psutil
 
+# Where a boot is only known by its time: more than clocks are corrected by, less than between most restarts.
+_CLOCK_CORRECTION_S = 300.0
+
 
 @dataclass(frozen=True)
 class ProcessIdentity:
@@ -28,15 +31,24 @@ class ProcessIdentity:
 
     def alive(self) -> bool:
         """Whether this very process still runs; a finished one that nobody has collected does not."""
-        return self.boot == boot_id() and _started(self.pid) == self.started
+        return self.same_boot() and _started(self.pid) == self.started
 
     def same_boot(self) -> bool:
         """Whether the machine has not been restarted since this process began."""
-        return self.boot == boot_id()
+        now = boot_id()
+        if self.boot == now:
+            return True
+        try:
+            return abs(float(self.boot) - float(now)) <= _CLOCK_CORRECTION_S
+        except ValueError:
+            return False
 
 
 def boot_id() -> str:
-    """What is different after every restart of the machine."""
+    """What is different after every restart of the machine: a name on Linux, elsewhere the second it started in.
+
+    That second moves when the clock is corrected, so compare by `ProcessIdentity.same_boot`.
+    """
     linux = Path("/proc/sys/kernel/random/boot_id")
     if linux.exists():
         return linux.read_text().strip()

@@ -95,7 +95,7 @@ def rasterise(
         # Some cell is empty, so the minimum is 0; a softer note may hide a louder one, so the maximum is looked up.
         flat[cells] = values / flat[cells].max()
     else:
-        out[:] = normalise(out[np.newaxis])[0]
+        out[:] = normalise(out)
 
 
 def piano_roll(notes: Notes, clip_start: float = 0.0, *, normalised: bool = False) -> Roll:
@@ -116,9 +116,13 @@ def piano_roll(notes: Notes, clip_start: float = 0.0, *, normalised: bool = Fals
     return roll
 
 
-def normalise(roll: Roll) -> Roll:
-    """Maps each channel of a (C, 88, 3000) roll to 0..1 by its own minimum and maximum; all-equal becomes zeros."""
-    low = roll.min(axis=(1, 2), keepdims=True)
-    span = roll.max(axis=(1, 2), keepdims=True) - low
-    scaled: Roll = (roll - low) / np.where(span > 0, span, np.float32(1))
+def normalise(roll: npt.ArrayLike) -> Roll:
+    """Maps each channel of a roll to 0..1 by its own minimum and maximum, as float32; all-equal becomes zeros.
+
+    A channel is what the last two axes hold: `roll` is (88, 3000), (C, 88, 3000) or a batch (B, C, 88, 3000).
+    """
+    values = np.asarray(roll, np.float32)
+    low = values.min(axis=(-2, -1), keepdims=True)
+    span = values.max(axis=(-2, -1), keepdims=True) - low
+    scaled: Roll = (values - low) / np.where(span > 0, span, np.float32(1))
     return scaled

@@ -1,5 +1,7 @@
 """The four concepts: what each keeps, what it forgets, and where its chance comes from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import make_notes
@@ -113,3 +115,25 @@ def test_options_choose_what_counts() -> None:
     topless = ExtractorOptions(harmony=HarmonyOptions(remove_highest_pitch=True))
     without_top = draw_concepts(notes, concepts=["harmony"], options=topless)["harmony"]
     assert whole.pitches.max() > 67 and without_top.pitches.max() < whole.pitches.max()
+
+
+def test_a_number_seeds_the_random_keys() -> None:
+    notes = make_notes(3)
+    assert np.array_equal(concept_rolls(notes, rng=7), concept_rolls(notes, rng=np.random.default_rng(7)))
+    assert not np.array_equal(concept_rolls(notes, rng=0), concept_rolls(notes, rng=1))
+
+
+@pytest.mark.parametrize(
+    ("concepts", "reason"),
+    [
+        (["melody", "harmonie"], "did you mean 'harmony'"),
+        (["tempo"], "the concepts are melody, harmony, rhythm, dynamics"),
+        ([2], "no concept 2"),
+        ("melody", "at least one"),
+        ([], "at least one"),
+    ],
+)
+def test_unknown_concepts_are_refused(concepts: Any, reason: str) -> None:
+    for draw in (concept_rolls, draw_concepts):
+        with pytest.raises(ExtractionError, match=reason):
+            draw(make_notes(3), concepts=concepts)

@@ -47,6 +47,11 @@ def test_a_recording_is_the_mean_of_its_clips() -> None:
     assert np.allclose(averages, [[0.4, 0.6, 0.0], [0.7, 0.3, 0.0], [0.65, 0.35, 0.0]])
 
 
+def test_lists_are_averaged_as_arrays_are() -> None:
+    ids, averages = average_by_recording([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [4, 4, 2])
+    assert ids.tolist() == [2, 4] and averages.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
 def test_accuracies_recalls_and_confusion() -> None:
     metrics = measure(ROWS, ("a", "b", "c"))
     assert metrics.clip_accuracy == pytest.approx(2 / 6)
@@ -99,6 +104,14 @@ def test_an_evaluation_is_made_without_dropout_and_can_be_stopped(clips: ClipDat
 
     with pytest.raises(KeyboardInterrupt):
         predict(model, loader, CPU, check=stop)
+
+
+def test_without_a_device_a_model_predicts_where_it_is(clips: ClipDataset) -> None:
+    model = factorised()
+    loader = make_loader(clips)
+    wanted = predict(model, loader, CPU).probabilities
+    for device in ({}, {"device": None}, {"device": "cpu"}):
+        assert np.array_equal(predict(model, loader, **device).probabilities, wanted)  # type: ignore[arg-type]
 
 
 def test_the_ablation_runs_the_model_with_every_subset(clips: ClipDataset) -> None:

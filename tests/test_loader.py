@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_notes, tiny_config
+from conftest import PIANISTS, make_notes, tiny_config
 
 from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import SplitError
 from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.midi import write_midi
 
@@ -109,3 +110,24 @@ def test_making_a_loader_leaves_the_generator_of_torch_alone(tiny_root: DataRoot
     before = torch.get_rng_state()
     batches(dataset(tiny_root))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_simplest_data_set_is_for_evaluation_in_its_own_order(tiny_root: DataRoot) -> None:
+    cache = open_note_cache(tiny_root, "tiny", "test")
+    (batch,) = make_loader(ClipDataset(cache))
+    assert batch.clips.tolist() == list(range(len(cache))) and batch.rolls.shape[1:] == (1, 88, 3000)
+    assert same([batch], batches(ClipDataset(cache, ClipOptions(), seed=9), batch_size=32, shuffle=False))
+
+
+def test_a_part_is_opened_by_name_and_drawn_as_its_part_is(tiny_root: DataRoot) -> None:
+    for root in (tiny_root, tiny_root.path, str(tiny_root.path)):
+        test = ClipDataset.open(root, "tiny", "test")
+        assert len(test) == 6 and test.class_names == PIANISTS
+        assert not test.training and test.options == ClipOptions(multichannel=True)
+    train = ClipDataset.open(tiny_root, "tiny", "train")
+    assert train.training and train.options.data_augmentation and train.options.jitter_start
+    assert ClipDataset.open(tiny_root, "tiny").cache.fingerprint == train.cache.fingerprint
+    own = ClipDataset.open(tiny_root, "tiny", "train", ClipOptions(), training=False, seed=3)
+    assert not own.training and own.seed == 3 and own[0].roll is not None and own[0].roll.shape == (1, 88, 3000)
+    with pytest.raises(SplitError, match="tiny"):
+        ClipDataset.open(tiny_root, "tinny", "train")

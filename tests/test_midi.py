@@ -4,6 +4,7 @@ import contextlib
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mido
 import numpy as np
@@ -192,6 +193,36 @@ def test_the_message_names_the_file(tmp_path: Path) -> None:
         read_midi(tmp_path / "missing.mid")
 
 
+def test_bytes_in_any_form_and_open_files_are_read(tmp_path: Path) -> None:
+    notes = make_notes(1)
+    data = write_midi(notes, tmp_path / "notes.mid")
+    wanted = read_midi(data)
+    for source in (bytearray(data), memoryview(data), io.BytesIO(data), str(tmp_path / "notes.mid")):
+        assert same(read_midi(source), wanted)
+    with (tmp_path / "notes.mid").open("rb") as file:
+        assert same(read_midi(file), wanted)
+
+
+def test_an_open_file_is_read_no_further_than_the_limit() -> None:
+    file = io.BytesIO(bytes(1000))
+    with pytest.raises(MidiError, match="larger"):
+        read_midi(file, limits=ReadLimits(max_bytes=10))
+    assert file.tell() == 11
+
+
+def test_what_is_no_source_of_midi_is_refused(tmp_path: Path) -> None:
+    closed = io.BytesIO()
+    closed.close()
+    for source, reason in (
+        ("solo\0.mid", "cannot open"),
+        (3, "int came"),
+        (io.StringIO("MThd"), "binary"),
+        (closed, "closed"),
+    ):
+        with pytest.raises(MidiError, match=reason):
+            read_midi(source)  # type: ignore[arg-type]
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     notes = make_notes(1)
     data = write_midi(notes, tmp_path / "notes.mid")
@@ -245,8 +276,35 @@ def test_velocities_stay_in_range() -> None:
         (([0.0], [0.5], [200], [64]), "pitch"),
         (([0.0], [0.5], [60], [-1]), "velocity"),
         ((["a"], [0.5], [60], [1]), "numbers"),
+        (([0.0], [0.5], [np.nan], [64]), "whole"),
+        (([0.0], [0.5], [60.7], [64]), "whole"),
+        (([0.0], [0.5], ["C4"], [64]), "whole"),
+        (([0.0], [0.5], [60], [None]), "whole"),
+        (([0.0], [0.5], [10**30], [64]), "whole"),
+        (([0.0], [0.5], [np.inf], [64]), "pitch"),
     ],
 )
 def test_contradictory_notes_are_refused(arrays: tuple[list[float], ...], reason: str) -> None:
     with pytest.raises(InvalidNotesError, match=reason):
         Notes.from_arrays(*arrays)
+    with pytest.raises(InvalidNotesError, match=reason):
+        Notes(*arrays)  # type: ignore[arg-type]
+
+
+def test_the_constructor_makes_of_lists_what_from_arrays_makes() -> None:
+    lists: tuple[Any, ...] = ([2.0, 1.0], [3, 4], [60.0, 64.0], (80, 90))
+    notes = Notes(*lists)
+    assert same(notes, Notes.from_arrays(*lists))
+    assert notes.onsets_s.tolist() == [1, 2] and notes.pitches.tolist() == [64, 60]
+    assert (notes.onsets_s.dtype, notes.pitches.dtype) == (np.float64, np.uint8)
+
+
+def test_arrays_of_the_right_kind_are_taken_as_they_are_but_not_of_different_lengths() -> None:
+    made = make_notes(1)
+    arrays = [getattr(made, field) for field in FIELDS]
+    notes = Notes(*arrays)
+    assert all(getattr(notes, field) is array for field, array in zip(FIELDS, arrays, strict=True))
+    with pytest.raises(InvalidNotesError, match="equally long"):
+        Notes(*arrays[:3], arrays[3][:-1])
+    with pytest.raises(InvalidNotesError, match="flat"):
+        Notes(*(array[np.newaxis] for array in arrays))

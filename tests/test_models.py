@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,10 +106,14 @@ def test_state_survives_a_file_read_without_code_execution(tmp_path: Path) -> No
     assert torch.equal(model(rolls), other(rolls))
 
 
-@pytest.mark.parametrize("num_classes", [0, -1, True, 2.0, "20"])
+@pytest.mark.parametrize("num_classes", [0, -1, True, 2.0, "20", np.int64(0), np.bool_(True)])
 def test_an_impossible_number_of_classes_is_refused(num_classes: Any) -> None:
     with pytest.raises(ModelError, match="classes came"):
         build_model("cnn", {}, num_classes)
+
+
+def test_a_number_of_classes_may_be_numpys() -> None:
+    assert build_model("cnn", {}, np.int64(3)).num_classes == 3
 
 
 # Inputs
@@ -202,11 +207,22 @@ def test_masked_average_counts_only_what_is_kept() -> None:
     ([], "at least one"),
     ("melody", "at least one"),
     (["melody", "harmonie"], "did you mean 'harmony'"),
-    ([0], "there is no concept 0"),
+    ([4], "there is no concept 4"),
+    ([-1], "there is no concept -1"),
+    ([True], "there is no concept True"),
+    ([1.0], "there is no concept 1.0"),
 ])  # fmt: skip
 def test_unknown_concepts_are_refused(keep: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make_stack().classify(torch.zeros(2, 4, 8), keep=keep)
+
+
+def test_concepts_are_kept_by_name_or_by_number() -> None:
+    model = make_stack().eval()
+    embeddings = torch.rand(2, 4, model.feature_size)
+    wanted = model.classify(embeddings, keep=["melody", "rhythm"])
+    for keep in ([0, 2], (2, 0), np.array([0, 2]), ["rhythm", 0]):
+        assert torch.equal(model.classify(embeddings, keep=keep), wanted)
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (2, 3, 8), (2, 4, 9)])

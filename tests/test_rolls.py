@@ -128,3 +128,18 @@ def test_a_roll_filled_from_edge_to_edge_is_normalised_by_its_minimum() -> None:
 def test_an_even_roll_becomes_zeros(value: float) -> None:
     roll = normalise(np.full((2, N_KEYS, N_FRAMES), value, np.float32))
     assert not roll.any() and np.isfinite(roll).all()
+
+
+def test_each_channel_is_normalised_by_itself_in_rolls_batches_and_single_keyboards() -> None:
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 128, (3, 2, N_KEYS, N_FRAMES)).astype(np.float32) * np.array([1, 0.5])[:, None, None]
+    batch = batch.astype(np.float32)
+    whole = normalise(batch)
+    assert np.array_equal(whole, np.stack([normalise(roll) for roll in batch]))
+    assert np.array_equal(whole[1, 0], normalise(batch[1, 0])) and whole[1, 0].max() == 1
+
+
+def test_what_numpy_can_read_is_normalised_as_float32() -> None:
+    roll = normalise([[[0, 1], [2, 4]]])
+    assert roll.dtype == np.float32 and roll.tolist() == [[[0, 0.25], [0.5, 1]]]
+    assert normalise(np.array([[10, 110]], np.uint8)).tolist() == [[0, 1]]

@@ -5,6 +5,7 @@ at once.
 """
 
 from collections.abc import Mapping
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from pianistid_core.errors import ConfigError, Fault, ModelError
@@ -70,7 +71,8 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
     Raises ConfigError for options that cannot be, and ModelError for an unknown architecture or number of classes.
     """
     options = model_options(encoder_module, model_cfg)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+    n = _whole_number(num_classes)
+    if n is None or n < 1:
         raise ModelError(f"{num_classes!r} classes came; a model tells at least 1 pianist from the others")
     from pianistid_core.models.compact import CompactModel
     from pianistid_core.models.convolutional import CnnModel, CrnnModel
@@ -79,15 +81,22 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
 
     match options:
         case CnnOptions():
-            return CnnModel(options, num_classes)
+            return CnnModel(options, n)
         case CrnnOptions():
-            return CrnnModel(options, num_classes)
+            return CrnnModel(options, n)
         case ResNetOptions():
-            return ResNetModel(options, num_classes)
+            return ResNetModel(options, n)
         case FactorisedOptions():
-            return FactorisedModel(options, num_classes)
+            return FactorisedModel(options, n)
         case CompactOptions():
-            return CompactModel(options, num_classes)
+            return CompactModel(options, n)
+
+
+def _whole_number(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None
 
 
 def for_inference(model: "PianistModel") -> "PianistModel":

@@ -4,13 +4,13 @@ Shapes: B clips, D features of an embedding, K pianists; the four concepts are i
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pianistid_core.concepts import CONCEPTS
+from pianistid_core.concepts import CONCEPTS, concepts_problem
 from pianistid_core.errors import ModelError
 from pianistid_core.models.blocks import (
     ConvBlock,
@@ -140,8 +140,10 @@ class FactorisedModel(PianistModel):
         ]
         return torch.stack(embeddings, dim=1)
 
-    def classify(self, embeddings: Tensor, keep: Sequence[str] | None = None) -> Tensor:
+    def classify(self, embeddings: Tensor, keep: Sequence[str | int] | None = None) -> Tensor:
         """Gives logits (B, K) for embeddings (B, 4, D), hearing only the concepts in `keep` (None: all).
+
+        `keep` holds names, or numbers of channels as `CONCEPTS` orders them: 0 melody to 3 dynamics.
 
         Raises ModelError when `keep` is empty or names something else, or the embeddings have another shape.
         """
@@ -150,7 +152,7 @@ class FactorisedModel(PianistModel):
                 f"embeddings of shape {tuple(embeddings.shape)} came, but this model's head wants "
                 f"(clips, {len(CONCEPTS)}, {self.feature_size}), as encode_concepts gives them"
             )
-        names = CONCEPTS if keep is None else _checked_concepts(keep)
+        names = CONCEPTS if keep is None else _concept_names(keep)
         kept = torch.tensor([concept in names for concept in CONCEPTS], device=embeddings.device)
         return self.head(self._combine(embeddings, kept.expand(len(embeddings), -1)))
 
@@ -183,12 +185,16 @@ class FactorisedModel(PianistModel):
         return ~(hit & (ranks < masked))
 
 
-def _checked_concepts(keep: Sequence[str]) -> Sequence[str]:
-    if isinstance(keep, str) or not keep:
-        raise ModelError(f"{keep!r} came for the concepts to keep; give at least one of {', '.join(CONCEPTS)}")
-    for name in keep:
-        if name not in CONCEPTS:
-            close = get_close_matches(str(name), CONCEPTS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ModelError(f"there is no concept {name!r}; the concepts are {', '.join(CONCEPTS)}{hint}")
-    return keep
+def _concept_names(keep: Sequence[str | int]) -> Sequence[object]:
+    names = keep if isinstance(keep, str) else [_concept_name(given) for given in keep]
+    problem = concepts_problem(names)
+    if problem is not None:
+        raise ModelError(problem)
+    return names
+
+
+def _concept_name(given: object) -> object:
+    """The name of a numbered concept; whatever is no such number as it came."""
+    if isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 <= given < len(CONCEPTS):
+        return CONCEPTS[int(given)]
+    return given
