@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _CLIPS_AT_ONCE = 10
 _SPARSE_NOTES_PER_S = 0.5
+_SHORT_S = 25.0  # a clip cut from a recording often ends on a rest
 
 Probabilities = dict[str, float]
 
@@ -238,7 +239,7 @@ def _softmax(logits: torch.Tensor) -> npt.NDArray[np.float64]:
 def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
     """What a user should know before believing an answer."""
     warnings = []
-    if notes.duration_s < CLIP_LENGTH_S:
+    if notes.duration_s < _SHORT_S:
         warnings.append(
             f"The music is {notes.duration_s:.0f} s long; the model learned from clips of 30 s, so take care."
         )

@@ -81,6 +81,7 @@ def test_short_music_is_one_clip_and_says_so(identifier: Identifier) -> None:
     found = identifier.identify(make_notes(5, seconds=12))
     assert len(found.clips) == 1 and found.clips[0].end_s == pytest.approx(found.duration_s)
     assert any("12 s long" in warning for warning in found.warnings)
+    assert not identifier.identify(make_notes(5, seconds=29)).warnings
 
 
 def test_clips_without_chords_are_left_out_and_named(identifier: Identifier) -> None:
