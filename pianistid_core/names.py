@@ -1,4 +1,4 @@
-"""Names that become folders: experiments, runs and splits."""
+"""Names that become folders and files: experiments, runs and splits, and what archives and servers call theirs."""
 
 import unicodedata
 
@@ -10,21 +10,43 @@ _WINDOWS_DEVICES = frozenset(
 )
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name that somebody else chose is safe for a file or folder on every system."""
+    if not name or _n_bytes(name) > MAX_BYTES or name[0] in ".-~ " or name[-1] in ". ":
+        return False
+    if any(character in '/\\:*?"<>|' or unicodedata.category(character)[0] == "C" for character in name):
+        return False
+    return not _is_device(name)
+
+
 def folder_name_problem(name: str) -> str | None:
-    """Says what a name should be instead, or gives None for a name that is safe as a folder on every system."""
+    """Says what a name that is being chosen should be instead, or gives None for one that is safe and easy to read.
+
+    What passes is also a plain name.
+    """
     if not name.strip():
         return "give a name that is not empty"
-    if len(name) > MAX_CHARACTERS or len(name.encode("utf-8", "replace")) > MAX_BYTES:
+    if len(name) > MAX_CHARACTERS or _n_bytes(name) > MAX_BYTES:
         return f"give at most {MAX_CHARACTERS} characters ({MAX_BYTES} bytes), since it names a folder"
     if "/" in name or "\\" in name:
         return "leave out / and \\, since it names one folder"
     if ".." in name or name[0] in ". " or name[-1] in ". ":
         return "leave out .. and a dot or space at either end, since it names a folder"
+    if name[0] == "-":
+        return "leave out the - at its beginning, since commands would take it for an option"
     strange = next((c for c in name if not c.isalnum() and c not in _EXTRA_CHARACTERS), None)
     if strange is not None:
         return f"leave out {strange!r}; letters, digits, spaces and + - _ . , = ( ) may stand in a folder's name"
     if unicodedata.normalize("NFKC", name) != name:
         return f"write it as {unicodedata.normalize('NFKC', name)!r}, since its characters have look-alikes"
-    if name.split(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
+    if _is_device(name):
         return "give another name, since Windows keeps this one for a device"
     return None
+
+
+def _n_bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogatepass"))
+
+
+def _is_device(name: str) -> bool:
+    return name.split(".")[0].rstrip().upper() in _WINDOWS_DEVICES

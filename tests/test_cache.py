@@ -93,6 +93,24 @@ class TestContents:
         assert cache.class_names == ("Ann", "Bob")
         assert cache.labels.dtype == cache.sources.dtype == cache.recording_ids.dtype == np.int64
 
+    def test_sources_have_the_same_number_in_every_part(self, root: DataRoot) -> None:
+        entries = tuple(SplitEntry(track, label, 60.0) for track, label in TRACKS.items())
+        write_split(root, Split("apart", ("Ann", "Bob"), {"train": entries[:2], "test": entries[2:]}))
+        train, test = (open_note_cache(root, "apart", part) for part in ("train", "test"))
+        assert train.source_names == test.source_names == ("jtd", "pijama")
+        assert (set(train.sources.tolist()), set(test.sources.tolist())) == ({0}, {1})
+
+    @pytest.mark.usefixtures("settle")
+    def test_a_new_source_in_another_part_renumbers(self, root: DataRoot) -> None:
+        entries = tuple(SplitEntry(track, label, 60.0) for track, label in TRACKS.items())
+        write_split(root, Split("apart", ("Ann", "Bob"), {"train": entries[2:], "test": entries[2:]}))
+        before = open_note_cache(root, "apart", "train")
+        write_split(root, Split("apart", ("Ann", "Bob"), {"train": entries[2:], "test": entries[:2]}), overwrite=True)
+        after = open_note_cache(root, "apart", "train")
+        assert (set(before.sources.tolist()), set(after.sources.tolist())) == ({0}, {1})
+        assert before.fingerprint != after.fingerprint
+        assert [after.source_names[i] for i in after.sources] == ["pijama"] * len(after)
+
     def test_indices_outside_are_refused(self, root: DataRoot) -> None:
         cache = open_note_cache(root, "mine", "test")
         for i in (-1, 1, 100):

@@ -1,17 +1,21 @@
 """The doctor: planted leaks are found, clean data raise no alarm, and every finding names what is behind it."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pianistid_core.datasets import doctor as doctor_module
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.doctor import Finding, Report, check
+from pianistid_core.datasets.findings import ExaminedClip
 from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
 from pianistid_core.datasets.splitting import make_split
 from pianistid_core.errors import DataRootError, SplitError
@@ -33,6 +37,16 @@ def root(clean: DataRoot, tmp_path: Path) -> DataRoot:
     """A copy of it to spoil."""
     shutil.copytree(clean.path, tmp_path / "root")
     return DataRoot(tmp_path / "root")
+
+
+_examine = doctor_module._examine
+
+
+def deadly(jobs: Sequence[tuple[str, Path]]) -> list[ExaminedClip]:
+    """Kills the process that it is given to, but not this one."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return _examine(jobs)
 
 
 def kinds(report: Report, *severities: str) -> set[str]:
@@ -325,6 +339,7 @@ class TestFindings:
         report = check(root)
         assert {"unknown-album", "unknown-composition"} <= kinds(report, "note")
         assert "any recording" in the(report, "unknown-album").message
+        assert all("--" not in finding.message for finding in report.findings), "a page shows them too"
 
     def test_albums_from_a_given_table(self, clean: DataRoot, root: DataRoot) -> None:
         shutil.rmtree(root.raw_dir)
@@ -375,9 +390,10 @@ class TestReport:
         assert len(report.rows) == 8
         assert report.parts[0].part is None
 
-    def test_an_empty_root(self, tmp_path: Path) -> None:
-        report = check(DataRoot(tmp_path))
-        assert (report.findings, report.rows, report.parts) == ((), (), ())
+    def test_nothing_to_check_is_an_error(self, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(DataRootError, match=r"there is nothing to check in .*`pianistid data import`"):
+                check(DataRoot(path))
 
     def test_progress_counts_clips(self, clean: DataRoot) -> None:
         heard: list[tuple[int, int]] = []
@@ -389,6 +405,12 @@ class TestReport:
         source = a_track(root, "train")
         add_recording(root, "demo/copy", "test", [read_midi(path) for path in root.clip_paths(source)])
         assert check(root, workers=2) == check(root)
+
+    def test_processes_that_die_change_nothing(self, clean: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = check(clean)
+        monkeypatch.setattr(doctor_module, "_examine", deadly)
+        monkeypatch.setattr(doctor_module, "_FILES_PER_TASK", 16)
+        assert check(clean, workers=2) == expected
 
     def test_nothing_is_written(self, clean: DataRoot) -> None:
         before = {path: path.stat().st_mtime_ns for path in clean.path.rglob("*")}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -125,7 +126,8 @@ def failure(root: DataRoot, zenodo: Zenodo, **options: Any) -> str:
 
 
 def left_over(root: DataRoot) -> list[Path]:
-    return [path for path in root.cache_dir.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    downloads = root.cache_dir / "downloads"
+    return [path for path in downloads.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_the_archive_is_fetched_verified_and_imported(root: DataRoot, zenodo: Zenodo) -> None:
@@ -141,6 +143,30 @@ def test_the_archive_is_fetched_verified_and_imported(root: DataRoot, zenodo: Ze
     assert downloads[-1] == size
     assert seen[-1] == ("import", 1, 1)
     assert left_over(root) == []
+
+
+def test_what_is_there_is_not_fetched_a_second_time(root: DataRoot, zenodo: Zenodo, tmp_path: Path) -> None:
+    zenodo.files["zenodo.zip"] = archive()
+    assert fetch(root, zenodo).there == ()
+    second = fetch(root, zenodo)
+    assert ([file.name for file in second.there], second.files, second.imports) == (["zenodo.zip"], (), ())
+    assert len(zenodo.asked) == 1
+    other = DataRoot(tmp_path / "other")
+    assert fetch(other, zenodo).imports[0].recordings == 1, "what one root has is not in another"
+    assert fetch(root, zenodo, again=True).imports[0].unchanged == 1
+    zenodo.files["zenodo.zip"] = archive(padding=300_000)
+    assert fetch(root, zenodo).imports[0].unchanged == 1, "another checksum is another archive"
+
+
+def test_what_is_no_longer_there_is_fetched_again(root: DataRoot, zenodo: Zenodo) -> None:
+    zenodo.files["zenodo.zip"] = archive()
+    fetch(root, zenodo)
+    shutil.rmtree(root.path)
+    assert fetch(root, zenodo).imports[0].recordings == 1
+    assert root.tracks() == ["jtd/a"]
+    (marker,) = (root.cache_dir / "roots").rglob("*.json")
+    marker.write_text("{")
+    assert fetch(root, zenodo).imports[0].unchanged == 1
 
 
 def test_a_broken_download_goes_on_where_it_stopped(root: DataRoot, zenodo: Zenodo) -> None:
@@ -264,7 +290,8 @@ def test_names_that_would_escape_are_only_text(root: DataRoot, zenodo: Zenodo) -
     entry = zenodo.entry("clips.zip")
     zenodo.listing = json.dumps({"files": [{**entry, "key": "../../../clips.zip"}]}).encode()
     assert fetch(root, zenodo).imports[0].clips == 1
-    assert {path.parent for path in root.cache_dir.rglob("*") if path.is_file()} <= {root.cache_dir / "downloads" / "1"}
+    folders = {root.cache_dir / "downloads" / "1", root.cache_dir / "roots" / root.identity / "fetched"}
+    assert {path.parent for path in root.cache_dir.rglob("*") if path.is_file()} <= folders
 
 
 def test_a_download_that_is_no_archive_is_kept_for_a_look(root: DataRoot, zenodo: Zenodo) -> None:

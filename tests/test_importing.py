@@ -21,9 +21,9 @@ from pianistid_core.datasets.archives import Skipped
 from pianistid_core.datasets.importing import import_source
 from pianistid_core.datasets.performances import in_folders, slug
 from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
-from pianistid_core.datasets.tables import is_plain_name
 from pianistid_core.errors import ArchiveError, DataRootError, ImportSourceError
 from pianistid_core.midi import Notes, read_midi, split_into_clips, write_midi
+from pianistid_core.names import is_plain_name
 
 HOSTILE = Path(__file__).parent / "hostile" / "archives"
 
@@ -255,6 +255,12 @@ class TestFolders:
         files = {f"wrapping/{name}": data for name, data in performances.items()}
         assert import_source(root, zipped(tmp_path / "set.zip", files)).unchanged == 3
         assert contents(root) == before
+
+    @pytest.mark.parametrize("as_zip", [True, False])
+    def test_a_folder_around_them_is_no_pianist(self, root: DataRoot, tmp_path: Path, as_zip: bool) -> None:
+        files = {"dataset/Evans/a.mid": playing(1), "dataset/Monk/b.mid": playing(2)}
+        source = zipped(tmp_path / "set.zip", files) if as_zip else put(tmp_path / "set", files)
+        assert import_source(root, source).pianists == ("Evans", "Monk")
 
     def test_a_changed_file_needs_another_name(
         self, root: DataRoot, performances: dict[str, bytes], tmp_path: Path

@@ -295,8 +295,12 @@ def test_fetch_from_a_server_and_offline(tmp_path: Path, tiny_data: Path, pianis
     with served(zipped) as api:
         listed = pianistid("data", "fetch", "--api", api, "--record", "1", "--list")
         fetched = pianistid("data", "fetch", "--api", api, "--record", "1", "--data-root", tmp_path / "root")
+        second = pianistid("data", "fetch", "--api", api, "--record", "1", "--data-root", tmp_path / "root")
+        again = pianistid("data", "fetch", "--api", api, "--record", "1", "--data-root", tmp_path / "root", "--again")
     assert "clips.zip" in listed.out
     assert fetched.status == 0 and "fetched clips.zip" in fetched.out and "splits: tiny" in fetched.out
+    assert second.status == 0 and "there already: clips.zip" in second.out and "fetched" not in second.out
+    assert again.status == 0 and "fetched clips.zip" in again.out
     offline = pianistid("data", "fetch", "--api", api, "--record", "1", "--data-root", tmp_path / "root")
     assert offline.status == 1 and "offline?" in offline.err and offline.err.count("\n") == 1
 
@@ -333,6 +337,7 @@ def served(zipped: bytes) -> Iterator[str]:
     [
         (["data", "import", "no such folder"], "does not exist"),
         (["data", "split", "x"], "no clips"),
+        (["data", "check"], "nothing to check"),
         (["data", "list", "--data-root", __file__], "is a file"),
         (["train", "--config", "no-such.yaml"], "no such file"),
         (["train", "--config", "demo.yaml"], "no split 'demo'"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pianistid_core.names import folder_name_problem
+from pianistid_core.names import MAX_BYTES, folder_name_problem, is_plain_name
 
 FINE = ["demo", "crnn-jtd+pijama", "cce+triplet0.1", "a", "Bill Evans", "lr=0.001, seed=2", "7", "é", "20class_80min"]
 REFUSED = {
@@ -20,6 +20,7 @@ REFUSED = {
     ".": "leave out ..",
     "a..b": "leave out ..",
     ".hidden": "leave out ..",
+    "-x": "leave out the -",
     " a": "leave out ..",
     "a ": "leave out ..",
     "a.": "leave out ..",
@@ -32,6 +33,7 @@ REFUSED = {
     "\uff41": "write it as 'a'",
     "CON": "Windows",
     "nul.yaml": "Windows",
+    "AUX .txt": "Windows",
     "Com7": "Windows",
     "x" * 121: "at most 120",
     "楽" * 100: "at most 120",
@@ -51,6 +53,26 @@ def test_unsafe_names_are_refused_with_the_way_out(name: str) -> None:
     assert "\n" not in problem
 
 
+@pytest.mark.parametrize("name", [*FINE, "Bill's [live] & more!", "a..b", "é" * 120])
+def test_plain_names(name: str) -> None:
+    assert is_plain_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".x", "-rf", "~", " a", "a ", "a.", "a/b", "a\\b", "a\0", "c:d", "nul.txt", "AUX .txt", "é" * 121],
+)
+def test_names_that_are_not_plain(name: str) -> None:
+    assert not is_plain_name(name)
+
+
+@given(st.text())
+def test_plain_names_are_one_component(name: str) -> None:
+    if is_plain_name(name):
+        assert PurePosixPath("/base", name).parts == ("/", "base", name)
+        assert len(name.encode()) <= MAX_BYTES
+
+
 @settings(deadline=None)
 @given(st.text(max_size=130))
 def test_whatever_passes_is_one_folder_everywhere(name: str) -> None:
@@ -59,3 +81,4 @@ def test_whatever_passes_is_one_folder_everywhere(name: str) -> None:
         assert PureWindowsPath("runs", name).parent == PureWindowsPath("runs")
         assert not PureWindowsPath(name).drive
         assert name.isprintable()
+        assert is_plain_name(name)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pianistid_core.datasets import root as root_module
 from pianistid_core.datasets.root import (
     DataRoot,
     RecordingInfo,
@@ -17,7 +18,7 @@ from pianistid_core.datasets.root import (
     require_clips,
     write_split,
 )
-from pianistid_core.datasets.tables import is_plain_name, is_track
+from pianistid_core.datasets.tables import is_track
 from pianistid_core.errors import DataRootError, SplitError
 
 MAPPING = ",idx\nBill Evans,0\nMcCoy Tyner,1\n"
@@ -229,11 +230,46 @@ class TestWriting:
             write_split(root, Split(name, ("A",), {"train": ()}))
         assert not root.path.exists()
 
-    @given(st.text())
-    def test_plain_names_are_one_component(self, name: str) -> None:
-        if is_plain_name(name):
-            assert os.path.normpath(f"/base/{name}") == f"/base/{name}"
-            assert len(name.encode()) <= 200
+    @pytest.mark.parametrize("failing", ["test_split.csv", "pianist_mapping.csv", "rename"])
+    def test_a_failure_leaves_no_half_split(
+        self, root: DataRoot, monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        entry = SplitEntry("s/r", 0, 30.0)
+        old = Split("mine", ("A",), {"train": (entry,), "validation": (entry,)})
+        new = Split("mine", ("B",), {"train": (), "test": (entry,)})
+        write, rename = root_module.write_atomically, os.rename
+
+        def writing(path: Path, data: bytes) -> None:
+            if path.name == failing:
+                raise OSError(28, "No space left on device")
+            write(path, data)
+
+        def renaming(source: Path, target: Path) -> None:
+            if failing == "rename" and Path(source).name == "new":
+                raise OSError(5, "Input/output error")
+            rename(source, target)
+
+        def attempt(*, overwrite: bool) -> None:
+            with monkeypatch.context() as broken, pytest.raises(DataRootError, match="cannot write split"):
+                broken.setattr(root_module, "write_atomically", writing)
+                broken.setattr(root_module.os, "rename", renaming)
+                write_split(root, new, overwrite=overwrite)
+
+        attempt(overwrite=False)
+        assert list(root.splits_dir.iterdir()) == []
+        write_split(root, old)
+        attempt(overwrite=True)
+        assert root.split("mine") == old
+        write_split(root, new, overwrite=True)
+        assert root.split("mine") == new
+        assert [path.name for path in root.splits_dir.iterdir()] == ["mine"]
+
+    def test_further_files_come_with_it(self, root: DataRoot) -> None:
+        split = Split("mine", ("A",), {"train": ()})
+        write_split(root, split, beside={"one.json": b"1", "two.json": b"2"})
+        write_split(root, split, overwrite=True, beside={"one.json": b"3"})
+        folder = root.splits_dir / "mine"
+        assert ((folder / "one.json").read_bytes(), (folder / "two.json").read_bytes()) == (b"3", b"2")
 
 
 class TestRecordings:

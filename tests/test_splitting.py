@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pianistid_core.datasets import root as root_module
+from pianistid_core.datasets import splitting as splitting_module
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo, Split, read_recordings_file
 from pianistid_core.datasets.splitting import (
     SplitPlan,
@@ -308,6 +310,31 @@ class TestFiles:
         make_split(root, "mine")
         make_split(root, "mine", ratios=(0.8, 0.2, 0), overwrite=True)
         assert root.split("mine").validation_is_test
+
+    def test_a_preview_refuses_what_cannot_be_written(self, tmp_path: Path) -> None:
+        root = make_root(tmp_path, infos())
+        for make in (preview_split, make_split):
+            with pytest.raises(SplitError, match="cannot be called"):
+                make(root, "What's new")
+
+    def test_a_split_comes_with_its_options_or_not_at_all(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = root_module.write_atomically
+
+        def failing(path: Path, data: bytes) -> None:
+            if path.name == "split_options.json":
+                raise OSError(28, "No space left on device")
+            write(path, data)
+
+        root = make_root(tmp_path, infos())
+        with monkeypatch.context() as full, pytest.raises(DataRootError, match="cannot write split"):
+            full.setattr(root_module, "write_atomically", failing)
+            full.setattr(splitting_module, "write_atomically", failing, raising=False)
+            make_split(root, "mine")
+        assert root.split_names() == []
+        make_split(root, "mine")
+        assert split_options(root, "mine")["seed"] == 42
 
     def test_options_are_remembered(self, tmp_path: Path) -> None:
         root = make_root(tmp_path, infos())

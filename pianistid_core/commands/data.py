@@ -211,6 +211,7 @@ def _add_fetch(parser: ArgumentParser) -> None:
 
     parser.add_argument("--files", nargs="+", metavar="NAME", help="only these files (default: what training needs)")
     parser.add_argument("--list", action="store_true", help="list the record's files and fetch nothing")
+    parser.add_argument("--again", action="store_true", help="fetch also what has been imported before")
     parser.add_argument("--record", default=RECORD, help=f"the Zenodo record (default: {RECORD}, the paper's)")
     parser.add_argument("--api", default=API, metavar="URL", help=f"the server to ask (default: {API})")
     parser.set_defaults(handle=_fetch)
@@ -228,12 +229,22 @@ def _fetch(options: Namespace) -> int:
         return 0
     root = open_root(options.data_root)
     with progress("bytes or files") as shown:
-        report = fetch_archive(root, record=options.record, api=options.api, files=options.files, progress=shown.show)
+        report = fetch_archive(
+            root,
+            record=options.record,
+            api=options.api,
+            files=options.files,
+            again=options.again,
+            progress=shown.show,
+        )
     imported = [{**vars(one), "skipped": [vars(skipped) for skipped in one.skipped]} for one in report.imports]
     if options.json:
         files_kept = [str(path) for path in report.kept]
-        say_json({"files": [vars(file) for file in report.files], "imports": imported, "kept": files_kept})
+        fetched, there = ([vars(file) for file in found] for found in (report.files, report.there))
+        say_json({"files": fetched, "imports": imported, "kept": files_kept, "there": there})
         return 0
+    for file in report.there:
+        say(f"there already: {file.name}, imported into {root.path} before (--again fetches it anyway)")
     for file in report.files:
         say(f"fetched {file.name}, {file.size / 1e6:,.1f} MB")
     for one in report.imports:

@@ -1,8 +1,9 @@
 """The packed note cache: every clip of one part of a split, parsed once, then memory-mapped.
 
-A cache is a folder under `root.cache_dir`/notes named by what is in it: the clips' names, contents and labels, and the
-parser. A small pointer for each root, split and part says which folder was current for which file sizes and times;
-where these no longer fit, the clips' contents decide, so a touched file costs a hash and a changed one a rebuild.
+A cache is a folder under `root.cache_dir`/notes named by what is in it: the clips' names, contents, labels and sources,
+and the parser. A small pointer for each root, split and part says which folder was current for which file sizes and
+times; where these no longer fit, the clips' contents decide, so a touched file costs a hash and a changed one a
+rebuild.
 Folders and pointers appear by renaming, so that builders can race and a killed one leaves nothing half-written.
 
 Times are float64 seconds, exactly as `read_midi` gives them: 18 bytes a note.
@@ -17,11 +18,8 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache as memoised
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ import numpy.typing as npt
 from pianistid_core import midi
 from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot, Split, require_clips
+from pianistid_core.datasets.workers import shared_out
 from pianistid_core.errors import DataRootError, MidiError, SplitError
 from pianistid_core.midi import Notes, read_midi
 
@@ -61,17 +60,18 @@ class NoteCache:
 
     For n clips: `labels`, `sources`, `recording_ids` int64 (n,), of which the last two index `source_names` and
     `recordings` (track names); `clip_names` n times "source/recording/clip_000.mid". `unreadable` clips are not among
-    the n. `fingerprint` is the SHA-256 of all clips' names, contents and labels.
+    the n. `source_names` are those of all parts of the split, so that a source has the same number in each.
+    `fingerprint` is the SHA-256 of all clips' names, contents, labels and sources.
     """
 
-    def __init__(self, folder: Path, class_names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, class_names: tuple[str, ...], source_names: tuple[str, ...]) -> None:
         index: dict[str, Any] = json.loads((folder / "index.json").read_bytes())
         self.folder = folder
         self.class_names = class_names
+        self.source_names = source_names
         self.fingerprint: str = index["fingerprint"]
         self.clip_names: tuple[str, ...] = tuple(index["clip_names"])
         self.recordings: tuple[str, ...] = tuple(index["recordings"])
-        self.source_names: tuple[str, ...] = tuple(index["source_names"])
         self.unreadable = tuple(UnreadableClip(name, reason) for name, reason in index["unreadable"])
         starts, self.labels, self.sources, self.recording_ids = (_mapped(folder, name, "i8") for name in _CLIP_ARRAYS)
         self._starts: list[int] = starts.tolist()
@@ -88,9 +88,9 @@ class NoteCache:
     def __repr__(self) -> str:
         return f"NoteCache({len(self)} clips, {self._starts[-1]} notes, {self.fingerprint[:12]})"
 
-    def __reduce__(self) -> tuple[Callable[..., "NoteCache"], tuple[Path, tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[Callable[..., "NoteCache"], tuple[Path, tuple[str, ...], tuple[str, ...]]]:
         # A worker process maps the files itself; sending their contents would undo what the map is for.
-        return NoteCache, (self.folder, self.class_names)
+        return NoteCache, (self.folder, self.class_names, self.source_names)
 
     def notes(self, i: int) -> Notes:
         """The notes of clip `i`, read-only views of the map. Raises: IndexError."""
@@ -119,12 +119,13 @@ def open_note_cache(
     """
     split = root.split(split_name)
     require_clips(root, split, part)
-    clips = _list_clips(root, split, part)
+    source_names = _source_names(split)
+    clips = _list_clips(root, split, part, source_names)
     store = root.cache_dir / "notes"
     pointer = store / "pointers" / f"{_digest([root.identity, split_name, part])[:32]}.json"
     state, settled = _file_state(clips)
     fingerprint = _remembered(pointer, state) or _fingerprint(clips, map(_content, clips))
-    cache = _load(_folder(store, fingerprint), split.class_names)
+    cache = _load(_folder(store, fingerprint), split.class_names, source_names)
     if cache is None:
         parsed = list(_parse_all(clips, progress or _no_progress, workers))
         if not any(result.notes for result in parsed):
@@ -132,7 +133,7 @@ def open_note_cache(
             raise SplitError(
                 f"split {split_name!r} has no readable {part} clips ({why}); `pianistid data check` lists them"
             )
-        cache = _stored(store, clips, parsed, split.class_names)
+        cache = _stored(store, clips, parsed, split.class_names, source_names)
     _remember(pointer, state if settled else "", cache)
     return cache
 
@@ -142,6 +143,7 @@ class _Clip:
     name: str
     path: Path
     label: int
+    source: int
     recording_id: int
     track: str
 
@@ -155,12 +157,25 @@ class _Parsed:
     reason: str = ""
 
 
-def _list_clips(root: DataRoot, split: Split, part: str) -> list[_Clip]:
+def _source_of(track: str) -> str:
+    return track.partition("/")[0]
+
+
+def _source_names(split: Split) -> tuple[str, ...]:
+    """The sources of all parts: numbered in each part alone, one number would mean other sources in train and test."""
+    return tuple(sorted({_source_of(entry.track) for entries in split.parts.values() for entry in entries}))
+
+
+def _list_clips(root: DataRoot, split: Split, part: str, source_names: tuple[str, ...]) -> list[_Clip]:
     clips: list[_Clip] = []
     recording_id = 0
     for entry in split.part(part):
         paths = root.clip_paths(entry.track)
-        clips += [_Clip(f"{entry.track}/{path.name}", path, entry.pianist, recording_id, entry.track) for path in paths]
+        source = source_names.index(_source_of(entry.track))
+        clips += [
+            _Clip(f"{entry.track}/{path.name}", path, entry.pianist, source, recording_id, entry.track)
+            for path in paths
+        ]
         recording_id += bool(paths)
     return clips
 
@@ -173,15 +188,18 @@ def _file_state(clips: Sequence[_Clip]) -> tuple[str, bool]:
         try:
             status = clip.path.stat()
         except OSError:
-            table.append((clip.name, clip.label, None))
+            table.append((clip.name, clip.label, clip.source, None))
             continue
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
-        table.append((clip.name, clip.label, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+        seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        table.append((clip.name, clip.label, clip.source, *seen))
     return _digest(table), newest + _SETTLED_NS < time.time_ns()
 
 
 def _fingerprint(clips: Sequence[_Clip], contents: Iterable[str]) -> str:
-    return _digest([(clip.name, clip.label, content) for clip, content in zip(clips, contents, strict=True)])
+    return _digest(
+        [(clip.name, clip.label, clip.source, content) for clip, content in zip(clips, contents, strict=True)]
+    )
 
 
 def _content(clip: _Clip) -> str:
@@ -225,7 +243,7 @@ def _remember(pointer: Path, state: str, cache: NoteCache) -> None:
         _log.debug("the note cache's pointer was not written: %s", error)
 
 
-def _load(folder: Path, class_names: tuple[str, ...]) -> NoteCache | None:
+def _load(folder: Path, class_names: tuple[str, ...], source_names: tuple[str, ...]) -> NoteCache | None:
     """Opens a cache folder; None when it is absent or damaged."""
     if not folder.is_dir():
         return None
@@ -233,7 +251,7 @@ def _load(folder: Path, class_names: tuple[str, ...]) -> NoteCache | None:
         sums = json.loads((folder / "index.json").read_bytes())["checksums"]
         if any(_checksum(folder / f"{name}.npy") != sums[name] for name in (*_CLIP_ARRAYS, *_NOTE_ARRAYS)):
             raise ValueError("a checksum differs")
-        return NoteCache(folder, class_names)
+        return NoteCache(folder, class_names, source_names)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         _log.warning("the note cache %s is damaged (%s) and is built again", folder.name, error)
         return None
@@ -257,7 +275,11 @@ def _mapped(folder: Path, name: str, kind: str) -> npt.NDArray[Any]:
 
 
 def _stored(
-    store: Path, clips: Sequence["_Clip"], parsed: Sequence["_Parsed"], class_names: tuple[str, ...]
+    store: Path,
+    clips: Sequence[_Clip],
+    parsed: Sequence[_Parsed],
+    class_names: tuple[str, ...],
+    source_names: tuple[str, ...],
 ) -> NoteCache:
     """Writes a cache folder aside, renames it into place, and opens it."""
     fingerprint = _fingerprint(clips, (result.content for result in parsed))
@@ -269,7 +291,7 @@ def _stored(
         try:
             _write(aside, fingerprint, clips, parsed)
             # Another builder may have been here meanwhile: what it wrote is as good.
-            if _load(folder, class_names) is None:
+            if _load(folder, class_names, source_names) is None:
                 _put_in_place(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -278,7 +300,7 @@ def _stored(
             f"cannot write the note cache in {store} ({error.strerror}); set PIANISTID_CACHE to a folder that can be "
             "written and has room"
         ) from error
-    cache = _load(folder, class_names)
+    cache = _load(folder, class_names, source_names)
     if cache is None:
         raise DataRootError(f"the note cache in {folder} cannot be read back: check the disk, then try again")
     return cache
@@ -298,27 +320,13 @@ def _put_in_place(aside: Path, folder: Path) -> None:
 
 def _parse_all(clips: Sequence[_Clip], progress: Callable[[int, int], None], workers: int) -> Iterator[_Parsed]:
     paths = [clip.path for clip in clips]
+    per_task = _PATHS_PER_TASK if workers > 1 else 1
+    tasks = [paths[i : i + per_task] for i in range(0, len(paths), per_task)]
     done = 0
-    if workers > 1:
-        try:
-            for results in _parse_in_processes(paths, workers):
-                done += len(results)
-                progress(done, len(paths))
-                yield from results
-        except BrokenProcessPool as error:
-            _log.warning("the processes that parse clips ended early (%s); going on in this one", error)
-    for path in paths[done:]:
-        yield _parse(path)
-        done += 1
+    for _, results in shared_out(_parse_some, tasks, workers):
+        done += len(results)
         progress(done, len(paths))
-
-
-def _parse_in_processes(paths: Sequence[Path], workers: int) -> Iterator[list[_Parsed]]:
-    # Spawned, not forked: the caller may have threads or a GPU.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(
-            _parse_some, [paths[i : i + _PATHS_PER_TASK] for i in range(0, len(paths), _PATHS_PER_TASK)]
-        )
+        yield from results
 
 
 def _parse_some(paths: Sequence[Path]) -> list[_Parsed]:
@@ -339,16 +347,14 @@ def _parse(path: Path) -> _Parsed:
 
 def _write(folder: Path, fingerprint: str, clips: Sequence[_Clip], parsed: Sequence[_Parsed]) -> None:
     readable = [(clip, result.notes) for clip, result in zip(clips, parsed, strict=True) if result.notes is not None]
-    sources = sorted({clip.track.partition("/")[0] for clip in clips})
     recordings = list(dict.fromkeys(clip.track for clip in clips))
-    source_ids = {name: number for number, name in enumerate(sources)}
     arrays: dict[str, npt.NDArray[Any]] = {
         name: np.concatenate([np.empty(0, kind), *(getattr(notes, name) for _, notes in readable)]).astype(kind)
         for name, kind in _NOTE_ARRAYS.items()
     }
     arrays["starts"] = np.cumsum([0, *(len(notes) for _, notes in readable)], dtype=np.int64)
     arrays["labels"] = np.array([clip.label for clip, _ in readable], np.int64)
-    arrays["sources"] = np.array([source_ids[clip.track.partition("/")[0]] for clip, _ in readable], np.int64)
+    arrays["sources"] = np.array([clip.source for clip, _ in readable], np.int64)
     arrays["recording_ids"] = np.array([clip.recording_id for clip, _ in readable], np.int64)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -356,7 +362,6 @@ def _write(folder: Path, fingerprint: str, clips: Sequence[_Clip], parsed: Seque
         "fingerprint": fingerprint,
         "clip_names": [clip.name for clip, _ in readable],
         "recordings": recordings,
-        "source_names": sources,
         "unreadable": [
             (clip.name, result.reason) for clip, result in zip(clips, parsed, strict=True) if result.notes is None
         ],

@@ -5,10 +5,8 @@ looked for, and how grave it is, stands in `findings`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from pianistid_core.datasets.findings import (
 )
 from pianistid_core.datasets.root import DataRoot, Split
 from pianistid_core.datasets.splitting import described_recordings
-from pianistid_core.errors import ExtractionError, MidiError, SplitError
+from pianistid_core.datasets.workers import shared_out
+from pianistid_core.errors import DataRootError, ExtractionError, MidiError, SplitError
 from pianistid_core.midi import CLIP_LENGTH_S, read_midi
 from pianistid_core.rolls import heard_notes
 
@@ -110,10 +109,15 @@ def check(
     SplitError
         When there is no split of that name.
     DataRootError
-        When a table of recordings or a folder cannot be read.
+        When there is nothing to check, or a table of recordings or a folder cannot be read.
     """
     splits, findings = _splits(root, split_name)
     tracks = root.tracks() if split_name is None else _tracks(splits)
+    if not (tracks or splits or findings):
+        raise DataRootError(
+            f"there is nothing to check in {root.path}: it has no clips and no splits; bring music in with "
+            "`pianistid data import`, or choose another with --data-root"
+        )
     clips = _read(root, tracks, progress, workers)
     known = {info.track: info for info in described_recordings(root, metadata)}
     examined = Examined(clips, _likenesses(clips), known)
@@ -152,20 +156,11 @@ def _read(
     jobs = [(track, path) for track in tracks for path in root.clip_paths(track)]
     tasks = [jobs[start : start + _FILES_PER_TASK] for start in range(0, len(jobs), _FILES_PER_TASK)]
     clips: list[ExaminedClip] = []
-    for some in _mapped(tasks, workers):
+    for _, some in shared_out(_examine, tasks, min(workers, len(tasks))):
         clips += some
         if progress is not None:
             progress(len(clips), len(jobs))
     return clips
-
-
-def _mapped(tasks: Sequence[Sequence[tuple[str, Path]]], workers: int) -> Iterator[list[ExaminedClip]]:
-    if workers <= 1 or len(tasks) <= 1:
-        yield from map(_examine, tasks)
-        return
-    # Spawned, not forked: the caller may have threads or a GPU.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_examine, tasks)
 
 
 def _examine(jobs: Sequence[tuple[str, Path]]) -> list[ExaminedClip]:

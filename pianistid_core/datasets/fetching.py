@@ -2,7 +2,8 @@
 
 What there is to fetch, how large, and with which checksum is asked at run time from `{api}/records/{id}`. A download
 goes to a `.part` file named after its checksum; after a break, by the network or by a kill, the next try asks only for
-the rest. Nothing is unpacked before its checksum fits.
+the rest. Nothing is unpacked before its checksum fits. An archive is deleted once it is imported; a marker in the cache
+remembers its checksum, so that it is not downloaded a second time.
 """
 
 import difflib
@@ -23,10 +24,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.datasets.tables import is_plain_name
 from pianistid_core.errors import DataRootError, FetchError
+from pianistid_core.names import is_plain_name
 
 __all__ = ["API", "RECORD", "FetchReport", "RemoteFile", "fetch_archive", "list_files"]
 
@@ -57,11 +59,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What was fetched, what importing it brought, and where files lie that are not archives."""
+    """What was fetched, what importing it brought, where files lie that are not archives, what was there before."""
 
     files: tuple[RemoteFile, ...]
     imports: tuple[ImportReport, ...]
     kept: tuple[Path, ...]
+    there: tuple[RemoteFile, ...] = ()
 
 
 def fetch_archive(
@@ -70,6 +73,7 @@ def fetch_archive(
     record: str = RECORD,
     api: str = API,
     files: Sequence[str] | None = None,
+    again: bool = False,
     progress: Progress | None = None,
     tries: int = 4,
     wait_s: float = 1.0,
@@ -77,7 +81,8 @@ def fetch_archive(
     """Downloads a record's archives and imports them into the root.
 
     `files` names what to take; by default what training needs: the zips with clips and splits where they can be told
-    by name, else every zip. `progress(what, done, total)` counts bytes of a download, then files of its import. A
+    by name, else every zip. An archive that has been imported into this root, and is still there, is fetched only when
+    told `again`. `progress(what, done, total)` counts bytes of a download, then files of its import. A
     broken download goes on where it stopped, up to `tries` times without a byte of progress, `wait_s` apart (doubled
     each time); what is still missing then is fetched by the next call.
 
@@ -85,18 +90,21 @@ def fetch_archive(
     announced; and what `import_source` raises.
     """
     progress = progress or _no_progress
-    chosen = _chosen(list_files(record, api=api), files)
+    wanted = _chosen(list_files(record, api=api), files)
+    there = [] if again else [file for file in wanted if _is_imported(root, file)]
+    fetched = [file for file in wanted if file not in there]
     folder = root.cache_dir / "downloads" / (record if is_plain_name(record) else _short_hash(record))
     imports: list[ImportReport] = []
     kept: list[Path] = []
-    for file in chosen:
+    for file in fetched:
         path = _download(file, folder, _Patience(tries, wait_s), progress)
         if path.suffix.lower() != ".zip":
             kept.append(path)
             continue
         imports.append(import_source(root, path, progress=lambda done, total: progress("import", done, total)))
+        _mark_imported(root, file, imports[-1])
         path.unlink()
-    return FetchReport(tuple(chosen), tuple(imports), tuple(kept))
+    return FetchReport(tuple(fetched), tuple(imports), tuple(kept), tuple(there))
 
 
 def list_files(record: str = RECORD, *, api: str = API) -> list[RemoteFile]:
@@ -159,6 +167,31 @@ def _chosen(there: list[RemoteFile], wanted: Sequence[str] | None) -> list[Remot
     if not chosen:
         raise FetchError(f"the record has no zip; name what to fetch: {', '.join(map(repr, by_name))}")
     return chosen
+
+
+def _marker(root: DataRoot, file: RemoteFile) -> Path:
+    return root.cache_dir / "roots" / root.identity / "fetched" / f"{file.checksum.replace(':', '-')}.json"
+
+
+def _mark_imported(root: DataRoot, file: RemoteFile, report: ImportReport) -> None:
+    marker = _marker(root, file)
+    brought = {"recordings": report.recordings, "splits": report.splits}
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, json.dumps(brought).encode())
+    except OSError as error:
+        # Without it the next fetch takes longer, and no more than that.
+        _log.debug("no marker was written for %s: %s", file.name, error)
+
+
+def _is_imported(root: DataRoot, file: RemoteFile) -> bool:
+    """Whether a file of this checksum was imported, and the root still has as many recordings and those splits."""
+    try:
+        brought = json.loads(_marker(root, file).read_bytes())
+        n_recordings, splits = int(brought["recordings"]), set(brought["splits"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return len(root.tracks()) >= n_recordings and splits <= set(root.split_names())
 
 
 class _Patience:

@@ -217,7 +217,9 @@ def _shared_titles(split: Split, examined: Examined, by: str, *, promised: bool)
         yield Finding(severity, f"shared-{by}", f"{by.capitalize()}s in two parts", message, split.name, tuple(items))
     if untitled:
         which = f"{untitled:,} recordings" if titles else "any recording"
-        message = f"Nothing says the {by} of {which}, so that was not checked; give a table with --metadata."
+        message = (
+            f"Nothing says the {by} of {which}, so that was not checked; a table of recordings with {by}s would tell."
+        )
         yield Finding("note", f"unknown-{by}", f"{by.capitalize()}s not checked", message, split.name)
 
 

@@ -10,9 +10,9 @@ from pianistid_core.datasets.archives import Skipped, Source
 from pianistid_core.datasets.performances import MAX_MIDI_BYTES, cut
 from pianistid_core.datasets.root import Split, read_recordings_file
 from pianistid_core.datasets.staging import Staged, Staging
-from pianistid_core.datasets.tables import is_plain_name
 from pianistid_core.errors import DataRootError, ImportSourceError, MidiError, SplitError
 from pianistid_core.midi import read_midi
+from pianistid_core.names import is_plain_name
 
 __all__ = ["Layout", "LayoutImport", "find_layout"]
 

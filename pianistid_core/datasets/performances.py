@@ -10,19 +10,16 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 from pianistid_core.datasets.archives import MIDI_SUFFIXES, Skipped, Source
 from pianistid_core.datasets.root import RecordingInfo
 from pianistid_core.datasets.staging import Staged, Staging
 from pianistid_core.datasets.tables import TableError, rows
+from pianistid_core.datasets.workers import shared_out
 from pianistid_core.errors import ImportSourceError, MidiError
 from pianistid_core.midi import DEFAULT_LIMITS, read_midi, split_into_clips, write_midi
 
@@ -42,14 +39,13 @@ MAX_MIDI_BYTES = DEFAULT_LIMITS.max_bytes
 _FILE_COLUMNS = ("file", "path", "filename", "midi", "midi_file", "midi_filename")
 _PIANIST_COLUMNS = ("pianist", "performer", "artist")
 _FACT_COLUMNS = ("album", "composition", "setting", "title")
-_QUEUED_PER_WORKER = 4
 
 
 @dataclass(frozen=True)
 class Performance:
     """A file with one whole performance: where it is, what is known about it, and what it is to be called.
 
-    `path` is `file` without the folder that wraps a zip, so that a zip and the folder it was made of give the same.
+    `path` is `file` without a folder that wraps all others, so that a zip and the folder it was made of give the same.
     """
 
     file: str
@@ -110,7 +106,7 @@ class PerformanceImport:
 
     def stage(self, staging: Staging, progress: Callable[[int, int], None]) -> Staged:
         """Stages everything. Raises: ArchiveError, DataRootError."""
-        results = cut_all(self._contents(), self._workers)
+        results = shared_out(cut, self._contents(), self._workers)
         for number, (performance, (data, result)) in enumerate(zip(self._performances, results, strict=True), 1):
             if problem := self._unread.get(performance.file) or result.problem:
                 self._staged.skipped.append(Skipped(performance.file, problem))
@@ -146,10 +142,10 @@ class PerformanceImport:
 def in_folders(source: Source, source_name: str) -> tuple[list[Performance], list[Skipped]]:
     """The MIDI files below one folder for each pianist.
 
-    A zip's only folder is taken for a wrapping when it has several folders and no MIDI files directly in it.
+    The only folder is taken for a wrapping when it has several folders and no MIDI files directly in it.
     """
     files = [name for name in source.names if PurePosixPath(name).suffix.lower() in MIDI_SUFFIXES]
-    wrapping = _wrapping(files) if source.path.is_file() else ""
+    wrapping = _wrapping(files)
     found: list[Performance] = []
     skipped: list[Skipped] = []
     for file in files:
@@ -202,40 +198,6 @@ def cut(data: bytes) -> CutPerformance:
         return CutPerformance(problem=str(error))
     clips = tuple(write_midi(clip) if len(clip) else None for clip in split_into_clips(notes))
     return CutPerformance(notes.duration_s, clips)
-
-
-def cut_all(performances: Iterable[bytes], workers: int) -> Iterator[tuple[bytes, CutPerformance]]:
-    """Cuts many performances, in order, in as many processes; gives each back with what it was cut to.
-
-    Only a few are held at a time.
-    """
-    if workers <= 1:
-        yield from ((data, cut(data)) for data in performances)
-        return
-    waiting: deque[tuple[bytes, Future[CutPerformance] | None]] = deque()
-    # Spawned, not forked: the caller may have threads or a GPU.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for data in performances:
-            waiting.append((data, _submitted(pool, data)))
-            if len(waiting) > workers * _QUEUED_PER_WORKER:
-                yield _result(*waiting.popleft())
-        while waiting:
-            yield _result(*waiting.popleft())
-
-
-def _submitted(pool: ProcessPoolExecutor, data: bytes) -> "Future[CutPerformance] | None":
-    try:
-        return pool.submit(cut, data)
-    except BrokenProcessPool:
-        return None
-
-
-def _result(data: bytes, future: "Future[CutPerformance] | None") -> tuple[bytes, CutPerformance]:
-    """What the process found; where it ended early, the work is done here."""
-    try:
-        return data, future.result() if future else cut(data)
-    except BrokenProcessPool:
-        return data, cut(data)
 
 
 def _wrapping(files: Sequence[str]) -> str:

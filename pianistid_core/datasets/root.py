@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +23,6 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.tables import (
     TableError,
     csv_bytes,
-    is_plain_name,
     is_track,
     listed,
     rows,
@@ -30,7 +31,7 @@ from pianistid_core.datasets.tables import (
 )
 from pianistid_core.errors import DataRootError, SplitError
 from pianistid_core.midi import CLIP_LENGTH_S
-from pianistid_core.names import folder_name_problem
+from pianistid_core.names import folder_name_problem, is_plain_name
 
 __all__ = [
     "PARTS",
@@ -245,8 +246,12 @@ def require_clips(root: DataRoot, split: Split, part: str) -> None:
         )
 
 
-def write_split(root: DataRoot, split: Split, *, overwrite: bool = False) -> Path:
-    """Writes a split in the paper's CSV format and returns its folder.
+def write_split(
+    root: DataRoot, split: Split, *, overwrite: bool = False, beside: Mapping[str, bytes] | None = None
+) -> Path:
+    """Writes a split in the paper's CSV format and returns its folder, which is whole or, at a failure, as before.
+
+    `beside` are further files for the folder; those that a split to be overwritten has are kept.
 
     Raises: SplitError when it exists and `overwrite` is false or its name cannot be a folder;
     DataRootError when the root cannot be written.
@@ -259,17 +264,43 @@ def write_split(root: DataRoot, split: Split, *, overwrite: bool = False) -> Pat
             f"split {split.name!r} exists already in {root.splits_dir}; choose another name or overwrite it"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for part, entries in split.parts.items():
-            table = [(number, entry.track, entry.pianist, entry.duration_s) for number, entry in enumerate(entries)]
-            write_atomically(folder / f"{part}_split.csv", csv_bytes(("", "track", "pianist", "duration"), table))
-        for stale in set(PARTS) - set(split.parts):
-            (folder / f"{stale}_split.csv").unlink(missing_ok=True)
-        mapping = [(name, number) for number, name in enumerate(split.class_names)]
-        write_atomically(folder / "pianist_mapping.csv", csv_bytes(("", "idx"), mapping))
+        root.splits_dir.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".split-", dir=root.splits_dir))
+        try:
+            if folder.exists():
+                shutil.copytree(folder, aside / "new")
+                for part in PARTS:
+                    (aside / "new" / f"{part}_split.csv").unlink(missing_ok=True)
+            else:
+                (aside / "new").mkdir()
+            for name, data in {**_split_files(split), **(beside or {})}.items():
+                write_atomically(aside / "new" / name, data)
+            _put_in_place(aside / "new", folder, aside / "old")
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise DataRootError(f"cannot write split {split.name!r} to {folder}: {error.strerror}") from error
+        raise DataRootError(f"cannot write split {split.name!r} to {folder}: {error.strerror or error}") from error
     return folder
+
+
+def _split_files(split: Split) -> dict[str, bytes]:
+    mapping = [(name, number) for number, name in enumerate(split.class_names)]
+    files = {"pianist_mapping.csv": csv_bytes(("", "idx"), mapping)}
+    for part, entries in split.parts.items():
+        table = [(number, entry.track, entry.pianist, entry.duration_s) for number, entry in enumerate(entries)]
+        files[f"{part}_split.csv"] = csv_bytes(("", "track", "pianist", "duration"), table)
+    return files
+
+
+def _put_in_place(new: Path, folder: Path, old: Path) -> None:
+    """Renames `new` to `folder`, and what was there to `old`: a full folder cannot be renamed over."""
+    try:
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
 
 
 def read_recordings_file(path: Path) -> list[RecordingInfo]:

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.dealing import Group, deal
 from pianistid_core.datasets.root import (
     PARTS,
@@ -30,9 +29,10 @@ from pianistid_core.datasets.root import (
     read_recordings_file,
     write_split,
 )
-from pianistid_core.datasets.tables import is_plain_name, listed
-from pianistid_core.errors import DataRootError, SplitError
+from pianistid_core.datasets.tables import listed
+from pianistid_core.errors import SplitError
 from pianistid_core.midi import CLIP_LENGTH_S
+from pianistid_core.names import folder_name_problem
 
 __all__ = [
     "DEFAULT_RATIOS",
@@ -138,7 +138,6 @@ def make_split(
         seed=seed,
         metadata=metadata,
     )
-    folder = write_split(root, plan.split, overwrite=overwrite)
     options = {
         "by": by,
         "ratios": list(ratios),
@@ -146,10 +145,8 @@ def make_split(
         "seed": seed,
         "left_out": [asdict(left_out) for left_out in plan.left_out],
     }
-    try:
-        write_atomically(folder / _OPTIONS_FILE, (json.dumps(options, indent=1) + "\n").encode())
-    except OSError as error:
-        raise DataRootError(f"cannot write {folder / _OPTIONS_FILE}: {error.strerror}") from error
+    beside = {_OPTIONS_FILE: (json.dumps(options, indent=1) + "\n").encode()}
+    write_split(root, plan.split, overwrite=overwrite, beside=beside)
     return plan
 
 
@@ -284,8 +281,8 @@ def _checked_options(
     name: str, by: str, ratios: Sequence[float], minimum_minutes: float, seed: int
 ) -> dict[str, float]:
     """The parts that the split will have, with their shares."""
-    if not is_plain_name(name):
-        raise SplitError(f"a split cannot be called {name!r}; use letters, digits, '-' and '_'")
+    if problem := folder_name_problem(name):
+        raise SplitError(f"a split cannot be called {name!r}: {problem}")
     if by not in GROUPINGS:
         raise SplitError(f"a split can be made by {', '.join(GROUPINGS[:-1])} or {GROUPINGS[-1]}, not by {by!r}")
     numbers = [float(ratio) for ratio in ratios]
@@ -401,7 +398,7 @@ def _ungrouped(recordings: Sequence[RecordingInfo], by: str) -> list[str]:
     if alone == len(recordings):
         raise SplitError(
             f"nothing says the {by} of any recording, so a split by {by} is not possible; "
-            "give a table with --metadata or split by recording"
+            f"a table of recordings with {by}s would tell, and a split by recording needs none"
         )
     return [f"{alone} of {len(recordings)} recordings have no {by} on record; each was treated as a group of its own"]
 

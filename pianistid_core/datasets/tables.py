@@ -1,8 +1,7 @@
-"""Small tables and safe names: how the data root's CSV files are read and written, what may name a folder."""
+"""Small tables: how the data root's CSV files and what stands in them are read and written."""
 
 import csv
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -12,7 +11,6 @@ from pianistid_core.errors import DataError
 __all__ = [
     "TableError",
     "csv_bytes",
-    "is_plain_name",
     "is_track",
     "listed",
     "rows",
@@ -21,7 +19,6 @@ __all__ = [
 ]
 
 _MAX_CSV_BYTES = 256 << 20
-_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10))})
 
 
 class TableError(DataError):
@@ -73,15 +70,6 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a name is safe for a file on every system: no separators, controls or reserved words."""
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or name[0] in ".-~ " or name[-1] in ". ":
-        return False
-    if any(character in '/\\:*?"<>|' or unicodedata.category(character)[0] == "C" for character in name):
-        return False
-    return name.split(".")[0].lower() not in _RESERVED
-
-
 def is_track(track: str) -> bool:
     """Whether a track reads source/recording and stays inside the folder that it is looked up in."""
     source, slash, recording = track.partition("/")
@@ -89,7 +77,7 @@ def is_track(track: str) -> bool:
 
 
 def _is_component(name: str) -> bool:
-    """Looser than is_plain_name: what a researcher's own folder may be called, as long as it stays inside."""
+    """Looser than a plain name: what a researcher's own folder may be called, as long as it stays inside."""
     return bool(name) and name not in {".", ".."} and not any(sign in name for sign in "/\\\0")
 
 

@@ -21,9 +21,9 @@ from pianistid_core.datasets.demo.tunes import NOTE_NAMES, TUNES, Tune
 from pianistid_core.datasets.recordings import RecordingsTable
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split, write_split
 from pianistid_core.datasets.splitting import plan_split
-from pianistid_core.datasets.tables import is_plain_name
 from pianistid_core.errors import DataError, DataRootError, SplitError
 from pianistid_core.midi import read_midi, split_into_clips, write_midi
+from pianistid_core.names import folder_name_problem
 
 __all__ = ["DemoReport", "ground_truth", "make_demo"]
 
@@ -111,8 +111,8 @@ def ground_truth(root: DataRoot, name: str = "demo") -> GroundTruth:
 
 
 def _check_arguments(name: str, seed: int, recordings_per_pianist: int) -> None:
-    if not is_plain_name(name):
-        raise DataError(f"a data set cannot be called {name!r}; use letters, digits, '-' and '_'")
+    if problem := folder_name_problem(name):
+        raise DataError(f"a data set cannot be called {name!r}: {problem}")
     if seed < 0:
         raise DataError(f"the seed must be 0 or more, not {seed}")
     if not 3 <= recordings_per_pianist <= _MAX_RECORDINGS:
