@@ -22,6 +22,7 @@ from pianistid_core.config import (
     to_yaml,
 )
 from pianistid_core.errors import ConfigError
+from pianistid_core.models import ENCODERS
 from pianistid_core.models.options import CnnOptions, FactorisedOptions, ResNetOptions
 from pianistid_core.names import folder_name_problem
 from pianistid_core.schema import FieldInfo, read_yaml
@@ -411,7 +412,7 @@ def values_for(info: FieldInfo) -> st.SearchStrategy[Any]:
 @st.composite
 def mappings(draw: st.DrawFn) -> dict[str, Any]:
     """Draws configs that should be accepted: any choices, any keys given or left out."""
-    mapping: dict[str, Any] = {"encoder_module": draw(st.sampled_from(["cnn", "crnn", "resnet50", "disentangle"]))}
+    mapping: dict[str, Any] = {"encoder_module": draw(st.sampled_from(list(ENCODERS)))}
     for key, choices in (
         ("optim_type", ["adam", "sgd"]),
         ("sched_type", ["plateau", "cosine", "step", "linear", None]),
@@ -436,6 +437,8 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
     model, optimiser = mapping.get("model_cfg", {}), mapping.get("optim_cfg", {})
     model.pop("num_attention_heads", None)
     model.pop("frame_pool", None)
+    if model.get("_use_resnet"):
+        model.pop("compact_encoders", None)
     optimiser.pop("nesterov", None)
     return mapping
 
