@@ -104,11 +104,12 @@ def confusion_matrix(
         for heard in range(n):
             share, number = float(shares[true, heard]), int(counts[true, heard])
             text = str(number) if as_counts else f"{100 * share:.0f}"
+            shown = {"formatter": text, "color": palette.on_step(share)} if number else {"show": False}
             cells.append(
                 {
                     "value": [heard, true, round(share, 4)],
                     "name": f"{names[true]} heard as {names[heard]}: {number} of {int(totals[true, 0])}",
-                    "label": {"show": number > 0, "formatter": text, "color": palette.on_step(share)},
+                    "label": shown,
                 }
             )
     label = {"fontSize": 11, "width": 110, "overflow": "truncate"}
@@ -129,11 +130,16 @@ def confusion_matrix(
             {
                 "type": "heatmap",
                 "data": cells,
-                "label": {"fontSize": 10 if n > 12 else 11},
+                "label": {"show": True, "fontSize": 10 if n > 12 else 11},
                 "labelLayout": {"hideOverlap": True},
                 "itemStyle": {"borderWidth": 1, "borderColor": palette.line},
                 "emphasis": {"itemStyle": {"borderColor": palette.ink, "borderWidth": 2}},
             }
+        ],
+        # On a narrow screen many cells are too small for their numbers; a touch still tells them.
+        "media": [
+            {"query": {"maxWidth": 110 + 18 * n}, "option": {"series": [{"label": {"show": False}}]}},
+            {"option": {"series": [{"label": {"show": True}}]}},
         ],
     }  # fmt: skip
     return Chart(option, _confusion_in_words(counts, names), max(260, 110 + 26 * n))
@@ -209,7 +215,7 @@ def _bars(
     ]
     return {
         "animation": False,
-        "grid": {"left": 4, "right": 64, "top": 4, "bottom": 4, "containLabel": True},
+        "grid": {"left": 4, "right": 72, "top": 4, "bottom": 4, "containLabel": True},
         "xAxis": {"type": "value", "max": maximum, "min": 0, "show": False},
         "yAxis": {
             "type": "category", "data": names, "inverse": True,
@@ -235,7 +241,7 @@ def timeline(spans: Sequence[tuple[float, float]], clips: Sequence[Mapping[str, 
     labels = [f"{int(start // 60)}:{int(start % 60):02d}" for start, _ in spans]
     series: list[dict[str, Any]] = [
         {
-            "name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "barMaxWidth": 110,
+            "name": name, "type": "bar", "stack": "all", "barCategoryGap": "2%",
             "color": palette.of_series(index),
             "data": [round(float(clip.get(name, 0.0)), 5) for clip in clips],
         }
@@ -245,7 +251,7 @@ def timeline(spans: Sequence[tuple[float, float]], clips: Sequence[Mapping[str, 
     if len(totals) > len(ranked):
         series.append(
             {
-                "name": "Others", "type": "bar", "stack": "all", "barMaxWidth": 110, "color": palette.line,
+                "name": "Others", "type": "bar", "stack": "all", "color": palette.line,
                 "data": [round(other, 5) for other in others],
             }
         )  # fmt: skip
@@ -260,7 +266,7 @@ def timeline(spans: Sequence[tuple[float, float]], clips: Sequence[Mapping[str, 
     }
     first = [max(clip, key=lambda name: clip[name]) for clip in clips if clip]
     heard = listed(f"{name} in {first.count(name)}" for name in ranked if name in first)
-    return Chart(option, f"Likeliest pianist in {len(clips)} clips of 30 s: {heard}.", 240)
+    return Chart(option, f"Likeliest pianist in {len(clips)} clips of 30 s: {heard}.", 220)
 
 
 def hours_by_pianist(hours: Mapping[str, Mapping[str, float]], palette: Palette) -> Chart:
@@ -270,12 +276,13 @@ def hours_by_pianist(hours: Mapping[str, Mapping[str, float]], palette: Palette)
         for name, value in part.items():
             totals[name] = totals.get(name, 0.0) + value
     names = sorted(totals, key=lambda name: -totals[name])
+    scale, unit = (1, "h") if max(totals.values(), default=1) >= 1 else (60, "min")
     option = {
         "animation": False,
-        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}, "valueFormatter": "%.2f h"},
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}, "valueFormatter": f"%.2f {unit}"},
         "legend": {"top": 0, "left": 0, "icon": "roundRect"},
         "grid": {"left": 4, "right": 20, "top": 34, "bottom": 4, "containLabel": True},
-        "xAxis": {"type": "value", "name": "", "axisLabel": {"formatter": "{value} h"}},
+        "xAxis": {"type": "value", "name": "", "axisLabel": {"formatter": f"{{value}} {unit}"}},
         "yAxis": {
             "type": "category", "data": names, "inverse": True, "axisTick": {"show": False},
             "axisLabel": {"width": 130, "overflow": "truncate", "interval": 0},
@@ -283,13 +290,16 @@ def hours_by_pianist(hours: Mapping[str, Mapping[str, float]], palette: Palette)
         "series": [
             {
                 "name": PART_NAMES.get(part, part), "type": "bar", "stack": "all", "barMaxWidth": 16,
-                "color": palette.of_series(index), "data": [round(values.get(name, 0.0), 4) for name in names],
+                "color": palette.of_series(index), "data": [round(scale * values.get(name, 0.0), 4) for name in names],
             }
             for index, (part, values) in enumerate(hours.items())
         ],
     }  # fmt: skip
     most = (
-        f" Most: {names[0]}, {totals[names[0]]:.1f} h; least: {names[-1]}, {totals[names[-1]]:.1f} h." if names else ""
+        f" Most: {names[0]}, {scale * totals[names[0]]:.1f} {unit}; "
+        f"least: {names[-1]}, {scale * totals[names[-1]]:.1f} {unit}."
+        if names
+        else ""
     )
     return Chart(option, f"Hours of music for {len(names)} pianists.{most}", 80 + 25 * len(names))
 

@@ -8,6 +8,7 @@ import pytest
 
 import charts
 import palette
+from components.chart import inked
 
 COLOURS = palette.of_theme("light")
 
@@ -110,3 +111,24 @@ def test_both_looks_have_ten_steps_and_enough_series(theme: str) -> None:
     assert len(colours.steps) == 10
     assert len(set(colours.series)) == len(colours.series) >= 8
     assert colours.of_series(len(colours.series)) == colours.series[0]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_numbers_stand_out_on_every_step(theme: str) -> None:
+    colours = palette.of_theme(theme)
+    for index, step in enumerate(colours.steps):
+        written = colours.on_step(index / 9)
+        dark, light = sorted(palette.luminance(colour) for colour in (step, written))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_axes_and_legend_take_the_lab_s_ink() -> None:
+    option = inked(charts.loss_curves(rows(3), COLOURS).option, COLOURS)
+    assert option["xAxis"]["axisLabel"]["color"] == option["legend"]["textStyle"]["color"] == COLOURS.ink_soft
+    assert option["xAxis"]["splitLine"]["show"] is False, "what a chart says of its own goes before"
+
+
+def test_less_than_an_hour_is_in_minutes() -> None:
+    chart = charts.hours_by_pianist({"train": {"Ada": 0.5}}, COLOURS)
+    assert plain_json(chart)["series"][0]["data"] == [30.0]
+    assert "30.0 min" in chart.alt

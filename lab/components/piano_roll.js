@@ -22,6 +22,8 @@ export default function ({ data, parentElement }) {
 
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
 const noteName = (pitch) => NOTE_NAMES[pitch % 12] + (Math.floor(pitch / 12) - 1);
+const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
 // ---------------------------------------------------------------- sound
@@ -191,6 +193,13 @@ class Player {
   }
 
   colour(index) { return index === null ? this.ink : this.palette[index % this.palette.length]; }
+
+  // Black or white, whichever is clearer on a colour that covers the paper by a share.
+  inkOn(colour, share) {
+    const under = rgb(this.paper);
+    const [r, g, b] = rgb(colour).map((c, i) => linear(c * share + under[i] * (1 - share)));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
+  }
 
   shade(layer, velocity) {
     if (layer.colour !== null) return this.colour(layer.colour);
@@ -504,7 +513,7 @@ class Player {
       c.globalAlpha = 1;
       c.save();
       c.beginPath(); c.rect(x, 0, w, 14); c.clip();
-      c.fillStyle = band.strength > 0.6 ? "#fff" : this.ink;
+      c.fillStyle = this.inkOn(this.colour(band.colour), band.strength);
       c.font = `10px ${this.font}`;
       if (w > 24) c.fillText(band.label, x + 4, 8.5);
       c.restore();

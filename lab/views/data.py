@@ -44,7 +44,7 @@ def statistics(root: DataRoot, split: Split) -> None:
     )
     if split.validation_is_test:
         st.caption("This split has no validation part; the test part stands in for it.")
-    st.subheader("Hours by pianist")
+    st.subheader("Music by pianist")
     show_chart(charts.hours_by_pianist(hours, palette.current()), key="hours")
     rows = []
     for index, name in enumerate(names):
@@ -94,7 +94,7 @@ def browser(root: DataRoot, split: Split) -> None:
     except PianistIDError as error:
         st.error(sentence(error), icon=":material/error:")
         return
-    roll, missing = clip_roll(notes, one_line(f"{pianist}, {title(track)}, clip {number or 0}"))
+    roll, missing = clip_roll(notes, one_line(f"{pianist}, {title(track)}, clip {(number or 0) + 1}"))
     show_roll(roll, key="clip_roll", height=340)
     heard = notes.between(0.0, CLIP_SECONDS)
     info = recordings.get(track)
