@@ -6,7 +6,7 @@ the one truth and a page change loses nothing. Nothing here knows a key by name.
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -22,13 +22,17 @@ Values = MutableMapping[str, Any]
 
 @dataclass(frozen=True)
 class Form:
-    """What drawing needs: the values, the faults to show, the widgets' names, and what the user may choose from."""
+    """What drawing needs: the values, the faults to show, the widgets' names, and what the user may choose from.
+
+    `suggestions` are by key; `names`, by the last word of a key, says what its choices 0, 1, 2... are called.
+    """
 
     values: Values
     faults: Sequence[Fault]
     key_prefix: str
     advanced: bool = False
     suggestions: Mapping[str, Sequence[str]] | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def fault_of(self, key: str) -> str | None:
         """What is wrong with a field or with an item of it."""
@@ -97,17 +101,33 @@ def draw_fields(fields: Sequence[FieldInfo], form: Form, *, columns: int = 2) ->
     visible = shown(fields, form)
     leaves = {info.section for info in visible if info.kind != "group"}
     row: list[Any] = []
+    section = ""
     for info in visible:
         if info.kind == "group":
-            if any(section == info.key or section.startswith(f"{info.key}.") for section in leaves):
-                st.markdown(f"**{plain(info.label)}**", help=info.help)
+            if any(leaf == info.key or leaf.startswith(f"{info.key}.") for leaf in leaves):
+                _heading(info)
                 row = []
+                section = info.key
             continue
-        wide = info.item_kind == "group"
+        if info.section != section:
+            if not info.section:
+                st.space("small")
+            row = []
+            section = info.section
+        wide = info.item_kind == "group" or (info.kind == "list" and info.choices is not None)
         if wide or not row:
             row = [] if wide else list(st.columns(columns))
         with st.container() if wide else row.pop(0):
             draw_field(info, form)
+
+
+def _heading(info: FieldInfo) -> None:
+    """The name of a section: smaller the deeper it lies."""
+    depth = info.key.count(".")
+    label = plain(info.label)
+    if depth == 0:
+        st.space("xxsmall")
+    st.markdown((f"##### {label}", f"**{label}**")[depth] if depth < 2 else f":gray[**{label}**]", help=info.help)
 
 
 def draw_field(info: FieldInfo, form: Form) -> None:
@@ -115,7 +135,7 @@ def draw_field(info: FieldInfo, form: Form) -> None:
     _widget(info, form)
     fault = form.fault_of(info.key)
     if fault:
-        st.markdown(f":red[:material/error: {plain(fault, 600)}]")
+        st.markdown(f":small[:red[:material/error: {plain(fault, 600)}]]")
 
 
 def help_text(info: FieldInfo) -> str:
@@ -164,12 +184,12 @@ def _widget(info: FieldInfo, form: Form) -> None:
         step = info.step or _step(number)
         st.number_input(label, value=number, step=step, format="%g", placeholder="none", **common)
     elif info.kind == "list":
-        _list_widget(info, label, value, common)
+        _list_widget(info, label, value, common, form.names.get(info.key.rpartition(".")[2], ()))
     else:
         st.text_input(label, value=str(value or ""), placeholder="none" if info.optional else None, **common)
 
 
-def _list_widget(info: FieldInfo, label: str, value: Any, common: dict[str, Any]) -> None:
+def _list_widget(info: FieldInfo, label: str, value: Any, common: dict[str, Any], names: Sequence[str]) -> None:
     items = list(value or ())
     if info.item_kind == "group":
         st.caption(label, help=common.pop("help"))
@@ -179,7 +199,8 @@ def _list_widget(info: FieldInfo, label: str, value: Any, common: dict[str, Any]
         # The editor's edits are relative to what it was first drawn with, so that is kept beside it.
         st.session_state[f"{common['key']}:base"] = items
     elif info.choices is not None:
-        st.multiselect(label, info.choices, default=[item for item in items if item in info.choices], **common)
+        chosen = [item for item in items if item in info.choices]
+        st.multiselect(label, info.choices, default=chosen, format_func=lambda item: item_name(item, names), **common)
     else:
         st.text_input(label, value=", ".join(f"{item}" for item in items), **common)
 
@@ -236,6 +257,11 @@ def number_or_text(text: str) -> Any:
 def choice_name(value: Any) -> str:
     """How a choice is shown."""
     return "none" if value is None else str(value)
+
+
+def item_name(item: Any, names: Sequence[str]) -> str:
+    """How an item of a list is shown: by its name when its number has one."""
+    return names[item] if isinstance(item, int) and 0 <= item < len(names) else str(item)
 
 
 def _whole(value: Any) -> int | None:

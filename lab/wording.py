@@ -69,6 +69,11 @@ def listed(words: Iterable[object], limit: int = 6) -> str:
     return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)
 
 
+def said(value: object) -> str:
+    """Gives a setting's value as its YAML would have it."""
+    return "none" if value is None else one_line(str(value).lower() if isinstance(value, bool) else value, 500)
+
+
 def ago(moment: float | None, now: float) -> str:
     """Says how long a moment (seconds since 1970) is past."""
     if moment is None:

@@ -85,3 +85,7 @@ def test_what_no_number_is_reaches_the_schema_as_a_fault() -> None:
     forms.put(values, "optim_cfg.betas", [forms.number_or_text("x"), 0.9])
     with pytest.raises(ConfigError, match="betas"):
         parse_config(values)
+
+
+def test_items_with_names_are_shown_by_them() -> None:
+    assert [forms.item_name(item, ("melody", "harmony")) for item in (0, 1, 2, "x")] == ["melody", "harmony", "2", "x"]

@@ -10,6 +10,7 @@ import actions
 import cached
 import forms
 import state
+from pianistid_core.concepts import CONCEPTS
 from pianistid_core.config import (
     RunConfig,
     config_fields,
@@ -23,7 +24,7 @@ from pianistid_core.errors import ConfigError, Fault, PianistIDError
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import Run, list_runs
 from pianistid_core.schema import FieldInfo, read_yaml, write_yaml
-from wording import one_line, percent, plain, sentence
+from wording import one_line, percent, plain, said, sentence
 
 # Which tab a top-level key stands in; keys that are not named here come under the last tab.
 TABS: dict[str, tuple[str, ...]] = {
@@ -34,6 +35,8 @@ TABS: dict[str, tuple[str, ...]] = {
     "Machine": (),
 }
 RUN_PREFIX = "run: "
+# Numbers that stand for names, by the last word of their key.
+NAMES = {"use_concepts": CONCEPTS}
 
 
 def bases() -> dict[str, str]:
@@ -91,8 +94,9 @@ def check(values: dict[str, Any]) -> tuple[RunConfig | None, list[Fault]]:
         return None, list(error.faults)
     here = cached.contents(state.data_root()).splits
     if config.data_split_dir not in here:
-        has = f"it has {', '.join(here)}" if here else "it has none; make demo data or import some on the Data page"
-        return None, [Fault("data_split_dir", f"the data root has no split {config.data_split_dir!r}; {has}")]
+        none = "there is no data to learn from yet; make the demo's or bring in some of your own"
+        some = f"there is no split {config.data_split_dir!r} here; give one of {', '.join(here)}"
+        return None, [Fault("data_split_dir", some if here else none)]
     return config, []
 
 
@@ -106,10 +110,10 @@ def draw_form(faults: Sequence[Fault]) -> None:
     draft = state.draft()
     advanced = st.toggle(
         "Advanced settings", key="advanced", persist_state="session",
-        help="Shows every key of the schema. Without it, keys that rarely change are left out.",
+        help="Shows every setting. Without it, those that rarely change are left out.",
     )  # fmt: skip
     suggestions = {"data_split_dir": list(cached.contents(state.data_root()).splits)}
-    form = forms.Form(draft.values, faults, f"field:{draft.generation}", advanced, suggestions)
+    form = forms.Form(draft.values, faults, f"field:{draft.generation}", advanced, suggestions, NAMES)
     fields = config_fields(draft.values)
     by_tab: dict[str, list[FieldInfo]] = {tab: [] for tab in TABS}
     for info in fields:
@@ -127,10 +131,13 @@ def list_faults(faults: Sequence[Fault]) -> None:
     lines = []
     for fault in faults:
         tab = next((tab for tab, keys in TABS.items() if fault.key.partition(".")[0] in keys), list(TABS)[-1])
-        where = f"{tab}: {labels[fault.key]}" if fault.key in labels else fault.key
-        lines.append(f"- **{plain(where)}** {plain(fault.message, 500)}" if where else f"- {plain(fault.message, 500)}")
+        where = f"**{plain(labels[fault.key])}** ({tab})" if fault.key in labels else f"**{plain(fault.key)}**"
+        said_of = f"{where}: " if fault.key else ""
+        lines.append(f"- {said_of}{plain(fault.message, 500)}")
     title = "One thing to fix" if len(faults) == 1 else f"{len(faults)} things to fix"
     st.error(f"{title}\n\n" + "\n".join(lines), icon=":material/error:")
+    if not cached.contents(state.data_root()).splits:
+        st.page_link("views/data.py", label="Bring in data", icon=":material/library_music:")
 
 
 def take_yaml(text: str, source: str) -> None:
@@ -192,7 +199,7 @@ def draw_differences(config: RunConfig | None) -> None:
             st.caption("None: this is the preset as it ships.")
             return
         st.dataframe(
-            pd.DataFrame([(key, str(old), str(new)) for key, old, new in changes], columns=["Key", "Preset", "Here"]),
+            pd.DataFrame([(key, said(old), said(new)) for key, old, new in changes], columns=["Key", "Preset", "Here"]),
             hide_index=True, key="differences", alt="Keys whose values differ from the preset.",
         )  # fmt: skip
 
