@@ -35,7 +35,8 @@ def draw_import(root: DataRoot) -> None:
         st.markdown("##### The demo")
         st.write("Eight virtual pianists whose habits are known, composed here in a few seconds.")
         st.button(
-            "Make demo data", key="make_demo", type="primary", icon=":material/piano:", disabled=busy,
+            "Make demo data", key="make_demo", icon=":material/piano:", disabled=busy,
+            type="secondary" if "demo" in cached.contents(root).splits else "primary",
             on_click=actions.start_demo_data, args=(root,),
         )  # fmt: skip
     with upload.container(border=True, height="stretch"):

@@ -21,6 +21,8 @@ STATES: dict[Status, tuple[str, str, Colour]] = {
     "interrupted": ("Interrupted", ":material/bolt:", "orange"),
 }
 
+PERCENT = "%.0f %%"
+
 
 def badge(state: RunState, *, stopping: bool = False) -> None:
     """Shows a run's state as a word with its icon and colour."""
@@ -41,9 +43,9 @@ def table(runs: Sequence[RunSummary]) -> pd.DataFrame:
         {
             "Run": [one_line(run.id) for run in runs],
             "State": [STATES[run.state.status][0] for run in runs],
-            "Progress": [progress_of(run.state) for run in runs],
+            "Progress": [100 * progress_of(run.state) for run in runs],
             "Epoch": [f"{run.state.epoch} / {run.state.epochs or '?'}" for run in runs],
-            "Best": [run.best_recording_accuracy for run in runs],
+            "Best": [None if (best := run.best_recording_accuracy) is None else 100 * best for run in runs],
             "Test loss": [run.last.get("test_loss") for run in runs],
             "Updated": [ago(run.state.updated or run.created, now) for run in runs],
         }
@@ -56,10 +58,10 @@ def columns() -> dict[str, Any]:
     return {
         "Run": config.TextColumn(width="medium"),
         "State": config.TextColumn(width="small"),
-        "Progress": config.ProgressColumn(format="percent", width="small", color="primary"),
+        "Progress": config.ProgressColumn(format=PERCENT, min_value=0, max_value=100, width="small", color="primary"),
         "Epoch": config.TextColumn(width="small"),
         "Best": config.NumberColumn(
-            format="percent", width="small", help="Share of test recordings whose pianist was named, in the best epoch."
+            format=PERCENT, width="small", help="Share of test recordings whose pianist was named, in the best epoch."
         ),
         "Test loss": config.NumberColumn(format="%.3f", width="small", help="After the last epoch."),
         "Updated": config.TextColumn(width="small"),

@@ -98,7 +98,8 @@ def tour(here: Here) -> None:
             st.page_link("views/data.py", label="Look and listen", icon=":material/music_note:")
         else:
             st.button(
-                "Make demo data", key="make_demo", type="primary", icon=":material/piano:",
+                "Make demo data", key="make_demo", icon=":material/piano:",
+                type="secondary" if here.splits or here.runs else "primary",
                 on_click=actions.start_demo_data, args=(state.data_root(),),
             )  # fmt: skip
     with two.container(border=True, height="stretch"):

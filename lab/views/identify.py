@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +11,7 @@ import streamlit as st
 import cached
 import charts
 import palette
+import runs_table
 import state
 from components.chart import show_chart
 from components.piano_roll import Band, performance_roll, show_roll
@@ -155,6 +156,13 @@ def ask(model: Path, pieces: list[Given]) -> list[Answer]:
     return answers
 
 
+def probability_column() -> Any:
+    """A column of probabilities in per cent, each with its bar."""
+    return st.column_config.ProgressColumn(
+        format=runs_table.PERCENT, min_value=0, max_value=100, width="small", color="primary"
+    )
+
+
 def overview(answers: list[Answer]) -> Answer | None:
     """Several files at a glance; the one to look into is chosen below."""
     good = [answer for answer in answers if answer.found]
@@ -166,13 +174,17 @@ def overview(answers: list[Answer]) -> Answer | None:
     if len(good) == 1:
         return good[0]
     rows = [
-        (one_line(answer.given.name), one_line(answer.found.pianist), answer.found.confidence)
+        (one_line(answer.given.name), one_line(answer.found.pianist), 100 * answer.found.confidence)
         for answer in good
         if answer.found
     ]
     st.dataframe(
         pd.DataFrame(rows, columns=["File", "Heard", "Probability"]), hide_index=True, key="answers",
-        column_config={"Probability": st.column_config.ProgressColumn(format="percent", color="primary")},
+        column_config={
+            "File": st.column_config.TextColumn(width="medium"),
+            "Heard": st.column_config.TextColumn(width="small"),
+            "Probability": probability_column(),
+        },
         alt="Each file with the pianist heard.",
     )  # fmt: skip
     position = st.selectbox(
@@ -272,13 +284,13 @@ def what_told(found: "Identification") -> None:
         for kept, result in found.concepts.items():
             top = next(iter(result))
             marks = [concept in kept for concept in CONCEPTS]
-            rows.append((*marks, result[who], one_line(top), result[top]))
+            rows.append((*marks, 100 * result[who], one_line(top), 100 * result[top]))
         names = [*labels, one_line(f"Probability of {who}"), "Likeliest", "Its probability"]
         st.dataframe(
             pd.DataFrame(rows, columns=names), hide_index=True, key="subsets", height="content",
             column_config={
-                names[4]: st.column_config.ProgressColumn(format="percent", color="primary"),
-                names[6]: st.column_config.NumberColumn(format="percent"),
+                names[4]: probability_column(),
+                names[6]: st.column_config.NumberColumn(format=runs_table.PERCENT),
             },
             alt="The answer for each subset of concepts kept.",
         )  # fmt: skip

@@ -1,5 +1,8 @@
 """Runs: every run on disk, and one of them as it trains. Everything is read from the run's folder."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -15,7 +18,7 @@ from pianistid_core.config import flatten
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import Run, RunState, RunSummary, describe_time, list_runs
-from wording import count, duration, one_line, percent, plain, sentence
+from wording import count, duration, one_line, percent, plain, said, sentence
 
 TICK_S = 1.5
 TABLE_TICK_S = 3.0
@@ -56,7 +59,7 @@ def list_of_runs(known: list[str]) -> None:
 
     st.dataframe(
         runs_table.table(runs), hide_index=True, column_config=runs_table.columns(), key="runs_table",
-        on_select=take_row, selection_mode="single-row", height=min(36 * len(runs) + 38, 254),
+        on_select=take_row, selection_mode="single-row", height=35 * min(len(runs), 6) + 37,
         placeholder="—", alt="Every run with its state, progress and accuracy.",
     )  # fmt: skip
     if st.session_state.pop(ROW_TAKEN, False) or ids != known:
@@ -234,7 +237,7 @@ def log(run: Run) -> None:
     if not text:
         st.caption("The log is empty so far.")
         return
-    with st.container(height=420, autoscroll=True):
+    with st.container(height=420, border=False, autoscroll=True, key="log_box"):
         st.code(text, language=None, wrap_lines=True)
 
 
@@ -245,7 +248,7 @@ def config(run: Run) -> None:
         st.warning(sentence(error), icon=":material/warning:")
         return
     st.dataframe(
-        pd.DataFrame([(key, str(value)) for key, value in values.items()], columns=["Key", "Value"]),
+        pd.DataFrame([(key, said(value)) for key, value in values.items()], columns=["Key", "Value"]),
         hide_index=True, key="config_table", alt="Every key of the run's config.",
     )  # fmt: skip
     text = run.read_text("config.yaml")
@@ -260,10 +263,10 @@ def files(run: Run) -> None:
     rows = []
     for path in run.checkpoints():
         try:
-            facts = path.stat()
+            on_disk = path.stat()
         except OSError:
             continue
-        rows.append((path.name, facts.st_size / 2**20, describe_time(facts.st_mtime)))
+        rows.append((path.name, on_disk.st_size / 2**20, describe_time(on_disk.st_mtime)))
     if rows:
         st.dataframe(
             pd.DataFrame(rows, columns=["Checkpoint", "Size", "Saved"]), hide_index=True, key="checkpoints",
@@ -273,12 +276,24 @@ def files(run: Run) -> None:
         st.caption("No checkpoint yet.")
     left, right = st.columns(2, gap="large")
     for column, title, name in ((left, "Machine", "environment.json"), (right, "Data", "data.json")):
-        facts_of = run.read_json(name)
-        if facts_of:
+        facts = run.read_json(name)
+        if facts:
             with column, st.expander(title):
-                st.json(facts_of)
+                st.dataframe(
+                    pd.DataFrame(named_facts(facts), columns=["What", "Value"]), hide_index=True, height="content",
+                    alt=f"What is known of the {title.lower()}.",
+                )  # fmt: skip
     st.caption("Folder")
     st.code(str(run.path), language=None, wrap_lines=True)
+
+
+def named_facts(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """What a file of a run says, one line a fact, with the names of what it stands under."""
+    lines: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        label = one_line(f"{above}{name}".replace("_", " "))
+        lines += named_facts(value, f"{label}, ") if isinstance(value, Mapping) else [(label, said(value))]
+    return lines
 
 
 def page() -> None:
