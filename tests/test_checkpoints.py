@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 
 from pianistid_core.checkpoints import load_model, read_checkpoint
 from pianistid_core.config import config_dir, load_config, to_dict, to_yaml
@@ -17,6 +16,7 @@ from pianistid_core.models import build_model
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
+from tiny import tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import make_notes
 
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import concept_rolls
 from pianistid_core.errors import ExtractionError
 from pianistid_core.rolls import normalise, piano_roll
+from tiny import make_notes
 
 NOTES = make_notes(0)
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_notes
 
 from pianistid_core.concepts import (
     CONCEPTS,
@@ -17,6 +16,7 @@ from pianistid_core.concepts import (
 )
 from pianistid_core.errors import ExtractionError
 from pianistid_core.midi import Notes
+from tiny import make_notes
 
 
 def changed(notes: Notes, **arrays: np.ndarray) -> Notes:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PIANISTS, tiny_config
 
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.cache import open_note_cache
@@ -20,6 +19,7 @@ from pianistid_core.evaluation import (
 )
 from pianistid_core.loader import Batch, ClipDataset, collate, make_loader
 from pianistid_core.models import build_model
+from tiny import PIANISTS, tiny_config
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HABITS, PIANISTS, make_notes, tiny_config
 
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.concepts import CONCEPTS
@@ -20,6 +19,7 @@ from pianistid_core.midi import Notes, write_midi
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
+from tiny import HABITS, PIANISTS, make_notes, tiny_config
 
 
 @pytest.fixture(scope="module")

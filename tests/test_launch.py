@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import tiny_config, until
 
 from pianistid_core import launch
 from pianistid_core.config import RunConfig, to_yaml
@@ -21,6 +20,7 @@ from pianistid_core.errors import RunError, SplitError
 from pianistid_core.run_config import config_to_resume, run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
+from tiny import tiny_config, until
 
 LONG: dict[str, Any] = {
     "epochs": 2000,

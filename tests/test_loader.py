@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PIANISTS, make_notes, tiny_config
 
 from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import open_note_cache
@@ -11,6 +10,7 @@ from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import SplitError
 from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.midi import write_midi
+from tiny import PIANISTS, make_notes, tiny_config
 
 TRAINING = tiny_config().train_dataset_cfg
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import HABITS, PIANISTS, make_notes, tiny_config
 
 from pianistid_core import __main__ as command_line
 from pianistid_core.commands.configs import keys_page
@@ -26,6 +25,7 @@ from pianistid_core.config import to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.midi import write_midi
 from pianistid_core.runs import Run
+from tiny import HABITS, PIANISTS, make_notes, tiny_config
 
 COMMAND = [sys.executable, "-m", "pianistid_core"]
 FACTORISED_SUBSETS = 15

@@ -10,12 +10,12 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
-from conftest import make_notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pianistid_core.errors import InvalidNotesError, MidiError
 from pianistid_core.midi import Notes, ReadLimits, augment, read_midi, split_into_clips, write_midi
+from tiny import make_notes
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = ("onsets_s", "offsets_s", "pitches", "velocities")

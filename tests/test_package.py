@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import make_notes, tiny_config
 
 import pianistid_core
 from pianistid_core import (
@@ -21,6 +20,7 @@ from pianistid_core import (
     run_for,
     train,
 )
+from tiny import make_notes, tiny_config
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import until
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import STARTING, Confusion, Run, find_runs, list_runs
+from tiny import until
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PIANISTS, make_notes, tiny_config, until
 
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, load_config, to_yaml
@@ -21,6 +20,7 @@ from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
+from tiny import PIANISTS, make_notes, tiny_config, until
 
 TIMES = ("seconds", "clips_per_second")
 

@@ -14,7 +14,6 @@ from playwright.sync_api import Locator, Page, expect
 
 if TYPE_CHECKING:
     from conftest import Server
-
     from pianistid_core.datasets.root import DataRoot
 
 LIVE_MS = 60_000
