@@ -37,6 +37,8 @@ TABS: dict[str, tuple[str, ...]] = {
 RUN_PREFIX = "run: "
 # Numbers that stand for names, by the last word of their key.
 NAMES = {"use_concepts": CONCEPTS}
+# The columns of the table of differences with their widths, so that both values are seen in a narrow column.
+_DIFFERENCES = {"Key": 150, "Preset": 70, "Here": 70}
 
 
 def bases() -> dict[str, str]:
@@ -199,8 +201,10 @@ def draw_differences(config: RunConfig | None) -> None:
             st.caption("None: this is the preset as it ships.")
             return
         st.dataframe(
-            pd.DataFrame([(key, said(old), said(new)) for key, old, new in changes], columns=["Key", "Preset", "Here"]),
-            hide_index=True, key="differences", alt="Keys whose values differ from the preset.",
+            pd.DataFrame([(key, said(old), said(new)) for key, old, new in changes], columns=list(_DIFFERENCES)),
+            hide_index=True, key="differences",
+            column_config={name: st.column_config.Column(width=width) for name, width in _DIFFERENCES.items()},
+            alt="Keys whose values differ from the preset.",
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -52,9 +52,10 @@ def choose_model(root: DataRoot) -> Path | None:
     """The checkpoint to ask: of a run that has one, the latest unless another is chosen."""
     runs: list[RunSummary] = [run for run in list_runs(root.checkpoints_dir) if Run(run.path).checkpoints()]
     if not runs:
-        st.markdown("##### No trained model yet")
-        st.write("Identify asks a model that was trained here. The demo trains in a few minutes.")
-        st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:")
+        with st.container(border=True, width=640):
+            st.markdown("##### No trained model yet")
+            st.write("Identify asks a model that was trained here. The demo trains in a few minutes.")
+            st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:")
         return None
     by_id = {run.id: run for run in runs}
 
@@ -156,10 +157,10 @@ def ask(model: Path, pieces: list[Given]) -> list[Answer]:
     return answers
 
 
-def probability_column() -> Any:
+def probability_column(width: Literal["small", "medium"] = "small") -> Any:
     """A column of probabilities in per cent, each with its bar."""
     return st.column_config.ProgressColumn(
-        format=runs_table.PERCENT, min_value=0, max_value=100, width="small", color="primary"
+        format=runs_table.PERCENT, min_value=0, max_value=100, width=width, color="primary"
     )
 
 
@@ -289,7 +290,7 @@ def what_told(found: "Identification") -> None:
         st.dataframe(
             pd.DataFrame(rows, columns=names), hide_index=True, key="subsets", height="content",
             column_config={
-                names[4]: probability_column(),
+                names[4]: probability_column("medium"),
                 names[6]: st.column_config.NumberColumn(format=runs_table.PERCENT),
             },
             alt="The answer for each subset of concepts kept.",

@@ -300,9 +300,10 @@ def page() -> None:
     st.title("Runs")
     runs = list_runs(state.data_root().checkpoints_dir)
     if not runs:
-        st.markdown("##### No run yet")
-        st.write("A run is one training: its config, its curves, its checkpoints. Start one from a preset.")
-        st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
+        with st.container(border=True, width=640):
+            st.markdown("##### No run yet")
+            st.write("A run is one training: its config, its curves, its checkpoints. Start one from a preset.")
+            st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
         return
     run = choose(runs)
     if run is None:
