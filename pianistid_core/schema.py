@@ -264,9 +264,14 @@ def _bounded(field: Field) -> str:
         shortest, longest = meta.length or (0, _MAX_TEXT)
         return f"text of {shortest} to {longest} printable characters"
     noun = "a whole number" if field.kind == "int" else "a number"
-    low = "" if meta.low is None else f" {'above' if meta.low_open else 'of at least'} {meta.low:g}"
-    high = "" if meta.high is None else f" {'below' if meta.high_open else 'at most'} {meta.high:g}"
+    low = "" if meta.low is None else f" {'above' if meta.low_open else 'of at least'} {_bound(meta.low)}"
+    high = "" if meta.high is None else f" {'below' if meta.high_open else 'at most'} {_bound(meta.high)}"
     return noun + low + (" and" if low and high else "") + high
+
+
+def _bound(number: float) -> str:
+    """1000000 for 1e6: a bound is there to be read."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _listed(fields: Sequence[Field]) -> str:
