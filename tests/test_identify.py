@@ -26,7 +26,8 @@ from tiny import HABITS, PIANISTS, make_notes, tiny_config
 def trained_root(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     """The tiny data set's root, with one factorised and, older, one single-channel run."""
     folder = tmp_path_factory.mktemp("identify")
-    root = DataRoot(tiny_data, cache_dir=folder / "cache")
+    shutil.copytree(tiny_data, folder / "root")
+    root = DataRoot(folder / "root", cache_dir=folder / "cache")
     single = {"encoder_module": "resnet50", "model_cfg": {"layers": [1, 1, 1, 1], "frame_pool": 100}}
     clips = {"train_dataset_cfg": {}, "test_dataset_cfg": {}}
     for config in (tiny_config(run="single", epochs=1, **single, **clips), tiny_config(run="four", epochs=15)):

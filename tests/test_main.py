@@ -95,14 +95,14 @@ def pianistid(capsys: pytest.CaptureFixture[str]) -> Any:
 # --- the frame -------------------------------------------------------------------------------------------------------
 
 
-def test_help_names_every_command_and_comes_at_once() -> None:
-    before = os.times()
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    after = os.times()
+def test_help_names_every_command_and_loads_nothing_for_it() -> None:
+    code = (
+        "import sys; from pianistid_core.__main__ import main; main(['--help']); "
+        "print(sorted({'numpy', 'torch', 'yaml', 'pandas', 'pianistid_core.config'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(f"\n    {name} " in done.stdout for name in command_line.COMMANDS)
-    # Time of the processor, which does not depend on what else the machine does.
-    spent_s = after.children_user - before.children_user + after.children_system - before.children_system
-    assert spent_s < 0.5
+    assert done.stdout.endswith("[]\n")
 
 
 @pytest.mark.parametrize("name", command_line.COMMANDS)
