@@ -25,17 +25,26 @@ LEVELS = [
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
     ["optimisation"],
+    ["metrics_log"],
     ["runs"],
-    ["evaluation", "checkpoints", "tracking", "stopping", "run_config"],
+    ["run_index", "run_filter", "trash", "intervals"],
+    ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound"],
+    ["mlflow_server", "sweep", "published"],
     ["training", "identify"],
+    ["attribution", "neighbours", "profiles", "preflight"],
+    ["explanation"],
+    ["report"],
     ["launch"],
+    ["run_queue"],
     ["commands"],
     ["__main__"],
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 FORBIDDEN_IN_CORE = {"streamlit", "plotly", "lab"}
-HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"}
-MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices"}
+HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"} | {"scipy", "captum", "midirenderer"}
+MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices"} | {
+    "attribution", "neighbours", "profiles", "preflight", "explanation"
+}
 
 
 def modules(folder: Path) -> list[Path]:
