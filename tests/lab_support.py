@@ -1,0 +1,78 @@
+"""What tests of the pages share: the lab on a data root, what it shows, and runs in every state."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pianistid_core.config import load_config, to_yaml
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.processes import ProcessIdentity
+from pianistid_core.runs import Confusion, Run
+
+HOME = Path(__file__).resolve().parent.parent / "lab" / "Home.py"
+PAGES = ("views/home.py", "views/data.py", "views/build.py", "views/runs.py", "views/identify.py")
+
+
+def lab(root: Path | DataRoot, monkeypatch: pytest.MonkeyPatch, page: str = "views/home.py", **query: str) -> AppTest:
+    """The lab on a data root, at a page, with what stands in the address bar."""
+    path = root.path if isinstance(root, DataRoot) else root
+    monkeypatch.setenv("PIANISTID_HOME", str(path))
+    if isinstance(root, DataRoot):
+        monkeypatch.setenv("PIANISTID_CACHE", str(root.cache_dir))
+    at = AppTest.from_file(str(HOME), default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    at.switch_page(page)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def words(at: AppTest) -> str:
+    """All text that a page shows, without the marks that keep foreign text plain."""
+    kinds = (at.title, at.markdown, at.caption, at.error, at.warning, at.info, at.success)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+def charts_of(at: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(element.proto.spec) for element in at.get("echarts_chart")]
+
+
+def rolls_of(at: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(element.proto.json) for element in at.get("bidi_component")]
+
+
+def a_run(root: Path, name: str, status: str, *, epochs: int = 20, done: int = 3, reason: str = "") -> Run:
+    """A run on disk in one of its states."""
+    run = Run.create(root / "checkpoints", "study", name)
+    run.save_text("config.yaml", to_yaml(load_config("demo.yaml", overrides=["experiment=study", f"run={name}"])))
+    process = ProcessIdentity.of(os.getpid()) if status == "running" else None
+    run.set_state(status, reason, epochs=epochs, process=process)  # type: ignore[arg-type]
+    for epoch in range(1, done + 1):
+        run.append_metrics(
+            {
+                "epoch": epoch, "train_loss": 2.0 / epoch, "test_loss": 2.2 / epoch, "train_clip_accuracy": 0.1 * epoch,
+                "test_clip_accuracy": 0.1 * epoch, "test_recording_accuracy": 0.2 * epoch, "lr": 0.1, "skipped": 2,
+            }
+        )  # fmt: skip
+    if done:
+        run.save_confusion(1, Confusion(("Ada", "Bela"), np.array([[2, 1], [0, 3]])))
+        run.save_confusion("validation", Confusion(("Ada", "Bela"), np.array([[3, 0], [0, 3]])))
+    (run.path / "log.txt").write_text("epoch 1/20: fine\n")
+    return run
+
+
+def field(at: AppTest, kind: str, key: str) -> Any:
+    return next(widget for widget in getattr(at, kind) if widget.key and widget.key.endswith(f":{key}"))
+
+
+def yaml_of(at: AppTest) -> str:
+    return str(next(area for area in at.text_area if area.label == "YAML").value)
