@@ -76,3 +76,34 @@ def field(at: AppTest, kind: str, key: str) -> Any:
 
 def yaml_of(at: AppTest) -> str:
     return str(next(area for area in at.text_area if area.label == "YAML").value)
+
+
+def many_runs(root: Path, n: int, *, epochs: int = 20, metrics_rows: int = 20) -> None:
+    """Writes n finished runs as a training would leave them, each with its own config, metrics and confusion matrix."""
+    template = to_yaml(load_config("demo.yaml"))
+    rng = np.random.default_rng(0)
+    for number in range(n):
+        name = f"run-{number:04d}"
+        folder = root / "checkpoints" / f"study-{number % 7}" / name
+        (folder / "confusion").mkdir(parents=True)
+        config = template.replace("experiment: demo\n", f"experiment: {folder.parent.name}\n")
+        config = config.replace("run: demo\n", f"run: {name}\n").replace("seed: 42", f"seed: {number % 5}")
+        (folder / "config.yaml").write_text(config.replace("lr: 0.002", f"lr: {0.001 * (1 + number % 4)}"))
+        made = 1_700_000_000.0 + 60 * number
+        about = {"experiment": folder.parent.name, "run": name, "created": made}
+        (folder / "run.json").write_text(json.dumps(about))
+        status = ("finished", "finished", "finished", "stopped", "failed")[number % 5]
+        state = {"status": status, "reason": "", "epochs": epochs, "started": made, "process": None}
+        (folder / "state.json").write_text(json.dumps(state))
+        accuracy = np.clip(np.linspace(0.2, 0.9, metrics_rows) + rng.normal(0, 0.03, metrics_rows), 0, 1)
+        rows = [
+            {
+                "epoch": epoch, "train_loss": 2.0 / epoch, "test_loss": 2.2 / epoch, "seconds": 3.0, "lr": 0.002,
+                "train_clip_accuracy": float(share), "test_clip_accuracy": 0.9 * float(share),
+                "test_recording_accuracy": float(share), "skipped": 0,
+            }
+            for epoch, share in enumerate(accuracy, start=1)
+        ]  # fmt: skip
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        counts = {"class_names": ["Ada", "Bela"], "counts": [[3, 1], [0, 4]]}
+        (folder / "confusion" / f"epoch_{epochs:03d}.json").write_text(json.dumps(counts))
