@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -20,8 +21,9 @@ from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.queue_files import QueueFiles, holding, withdraw
 from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
-from pianistid_core.runs import REQUEST_FILE, STARTING, Run, StopKind
+from pianistid_core.runs import REQUEST_FILE, STARTING, WAITING, Run, StopKind
 
 STOP_GRACE_S = 30.0
 TERMINATE_GRACE_S = 10.0
@@ -40,23 +42,57 @@ def start(config: RunConfig, root: DataRoot) -> Run:
     run = run_for(config, root)
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
-    run.make()
-    # Held for a moment only, so that two pages cannot start one run twice.
-    with FileLock(run.path / "launch.lock"):
-        if _is_due(run):
-            raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
-        run.save_text(REQUEST_FILE, to_yaml(config))
-        run.clear_stop()
-        run.set_state("queued", STARTING, epochs=config.epochs)
-    command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
-    with (run.path / "log.txt").open("ab") as log:
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    with holding(run) as place:
+        run.make()
+        # Held for a moment only, so that two pages cannot start one run twice.
+        with FileLock(run.path / "launch.lock"):
+            if is_due(run):
+                raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
+            if run.state().reason == WAITING and not (place is not None and place.take()):
+                raise RunError(f"the queue is starting run {run.id} at this moment; look again in a few seconds")
+            run.save_text(REQUEST_FILE, to_yaml(config))
+            run.clear_stop()
+            run.set_state("queued", STARTING, epochs=config.epochs)
+    _spawn(run, root)
     return run
 
 
-def _is_due(run: Run) -> bool:
+def start_claimed(config: RunConfig, root: DataRoot, claim: Path) -> subprocess.Popen[bytes] | None:
+    """Starts a run that the queue has claimed; `claim` is the entry's file, which its supervisor takes away.
+
+    It may be called again for the same claim, by a dispatcher whose forerunner was killed: whichever supervisor takes
+    the claim first trains, the others end. None when the claim is gone already.
+
+    Raises
+    ------
+    PianistIDError
+        When the run cannot be started; nothing has a process then.
+    """
+    run = run_for(config, root)
+    root.split(config.data_split_dir)
+    resumable_checkpoint(config, run)
+    run.make()
+    with FileLock(run.path / "launch.lock"):
+        if not claim.exists():
+            return None
+        run.save_text(REQUEST_FILE, to_yaml(config))
+        run.set_state("queued", STARTING, epochs=config.epochs)
+    return _spawn(run, root, claim)
+
+
+def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
+    with (run.path / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [*command, *([str(claim)] if claim else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def is_due(run: Run) -> bool:
     """Whether a run has a process, or was just started and will have one."""
     state = run.state()
     return state.status == "running" or (state.status == "queued" and state.reason == STARTING)
@@ -76,6 +112,8 @@ def resume(run: Run, root: DataRoot) -> Run:
 def stop(run: Run, kind: StopKind = "save") -> None:
     """Asks a run to stop and returns at once; one that does not heed is ended by its supervisor.
 
+    One that waits in the queue is taken out of it, and is then what it was before: one that never trained is gone.
+
     Raises
     ------
     RunError
@@ -84,6 +122,8 @@ def stop(run: Run, kind: StopKind = "save") -> None:
     state = run.state()
     if state.status not in ("running", "queued"):
         raise RunError(f"run {run.id} is not running: it is {state.status}")
+    if state.reason == WAITING and withdraw(run):
+        return
     run.request_stop(kind)
 
 
@@ -117,12 +157,18 @@ def kill_tree(identity: ProcessIdentity) -> None:
         psutil.wait_procs(family, timeout=5)
 
 
-def supervise(run: Run, root: Path, cache_dir: Path) -> int:
-    """Trains a run in a process of its own and stays until it has ended; returns its exit status."""
+def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) -> int:
+    """Trains a run in a process of its own and stays until it has ended; returns its exit status.
+
+    With a `claim` of the queue it trains only if it is the one to take that away.
+    """
     # A signal to the group is the trainer's to heed; the supervisor stays to write down how it ended.
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_IGN)
-    run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
+    if claim is None:
+        run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
+    elif not _take_claim(run, claim):
+        return 0
     command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / REQUEST_FILE)]
     trainer = subprocess.Popen(
         [*command, "--data-root", str(root)],
@@ -149,6 +195,23 @@ def supervise(run: Run, root: Path, cache_dir: Path) -> int:
     return code
 
 
+def _take_claim(run: Run, claim: Path) -> bool:
+    """Turns a claimed entry of the queue into a started one that names this process; False when another has done so.
+
+    The renaming is the moment from which the run counts as trained once: a process killed before it has trained
+    nothing, and the dispatcher starts another.
+    """
+    files, id, me = QueueFiles(claim.parent.parent), claim.stem, ProcessIdentity.of()
+    with FileLock(run.path / "launch.lock"):
+        record = files.read("claimed", id)
+        if record is None:
+            return False
+        run.set_state("running", STARTING, epochs=run.state().epochs, process=me)
+        files.write("claimed", id, {**record, "process": asdict(me) if me else None})
+        files.advance(id, "claimed", "started")
+    return True
+
+
 def _heed_signals() -> None:
     # What the supervisor ignores would be ignored by its child as well.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -156,4 +219,4 @@ def _heed_signals() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(Run.open(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(supervise(Run.open(Path(sys.argv[1])), *(Path(argument) for argument in sys.argv[2:5])))

@@ -2,6 +2,7 @@
 
     config.yaml             the resolved config, complete            figures/epoch_005_confusionmatrix.png
     request.yaml            what a background start was asked for    confusion/epoch_005.json
+    queued.json             its entry in the queue, while it waits
     run.json                when and by what it was made             mlflow.json   its MLflow run
     state.json              what the trainer last said of itself     evaluation/<split>.json, ablation/<split>.json
     exit.json               how the trainer's process ended          checkpoint_010.pth       after 10 epochs
@@ -41,7 +42,9 @@ STATUSES: tuple[Status, ...] = ("queued", "running", "finished", "stopped", "fai
 STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
 CONFIG_FILE = "config.yaml"
 REQUEST_FILE = "request.yaml"
+QUEUED_FILE = "queued.json"
 STARTING = "starting"
+WAITING = "waiting in the queue"
 _START_WITHIN_S = 60.0
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
@@ -190,6 +193,8 @@ class Run:
             "started": started,
             "updated": self._updated(),
         }
+        if status == "queued" and reason == WAITING and not self._waits():
+            return RunState("interrupted", "it is no longer in the queue; start it, or queue it again", **common)
         if status == "queued" and reason == STARTING and time.time() - (started or 0.0) > _START_WITHIN_S:
             return RunState("failed", "its process never started; resume to try again", **common)
         if status != "running":
@@ -236,6 +241,18 @@ class Run:
         )
         if status == "running":
             (self.path / "exit.json").unlink(missing_ok=True)
+
+    def queue_entry(self) -> tuple[Path, str] | None:
+        """The folder of the queue that the run was added to, and its entry there; the entry may be gone."""
+        said = self._read_json(QUEUED_FILE) or {}
+        folder, id = said.get("queue"), said.get("id")
+        if not isinstance(folder, str) or not isinstance(id, str):
+            return None
+        return Path(os.path.normpath(self.path / folder)), id
+
+    def _waits(self) -> bool:
+        folder, id = self.queue_entry() or (None, "")
+        return folder is not None and any((folder / stage / f"{id}.json").is_file() for stage in ("waiting", "claimed"))
 
     def trainer(self) -> ProcessIdentity | None:
         """The process that trains this run, as last written down; it may be gone."""

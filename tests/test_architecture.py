@@ -29,7 +29,7 @@ LEVELS = [
     ["runs"],
     ["run_index", "run_filter", "trash", "intervals"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound"],
-    ["mlflow_server", "sweep", "published"],
+    ["mlflow_server", "sweep", "published", "queue_files"],
     ["training", "identify"],
     ["attribution", "neighbours", "profiles", "preflight"],
     ["explanation"],
