@@ -14,6 +14,7 @@
     ├── ModelError           an architecture, or an input to it, that cannot be
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── RunError             a run that is missing, busy or damaged
+    ├── SoundError           the piano's sound cannot be made
     └── TrackingError        an experiment tracker that cannot be reached
 
 A message is one sentence that says what came, what is allowed and what to do next. The command line prints it and
@@ -95,6 +96,10 @@ class CheckpointError(PianistIDError):
 
 class RunError(PianistIDError):
     """A run that is missing, already running, or damaged."""
+
+
+class SoundError(PianistIDError):
+    """The piano's sound cannot be made here: its sound font or its renderer is missing or broken."""
 
 
 class TrackingError(PianistIDError):
