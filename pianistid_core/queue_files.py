@@ -3,7 +3,7 @@
     waiting/<id>.json    an entry that nobody has taken yet       order.json         the ids in order
     claimed/<id>.json    taken by the dispatcher; its run has no process yet
     started/<id>.json    its run has a process; gone when that has ended
-    paused               there while the queue is paused          lock               held for a moment to change anything
+    paused               there while the queue is paused          lock               held for a moment by who changes it
     dispatcher.json, dispatcher.lock, log.txt                     who starts the next run, and what it did
 
 An entry goes from one folder to the next by renaming, so it is in exactly one at any moment, whoever is killed when.
@@ -158,7 +158,7 @@ def place_of(run: Run) -> Place | None:
     return None if folder is None else Place(run, QueueFiles(folder), id)
 
 
-def reserve(run: Run, files: QueueFiles, id: str, request: str, epochs: int) -> dict[str, Any]:
+def reserve(run: Run, files: QueueFiles, id: str, request: str, epochs: int) -> dict[str, str | None]:
     """Makes a run one that waits, and gives what it takes to undo that: `put_back`'s `before`."""
     before = {name: run.read_text(name) for name in ("state.json", REQUEST_FILE)}
     run.make()
