@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split
+from pianistid_core.metrics_log import MetricsLog, shared_log
 from pianistid_core.midi import Notes, read_midi
+from pianistid_core.run_index import RunIndex
 
 if TYPE_CHECKING:
     from pianistid_core.identify import Identification, Identifier
+    from pianistid_core.run_queue import RunQueue
+    from pianistid_core.runs import Run
 
 
 def stamp(*paths: Path) -> tuple[float, ...]:
@@ -149,3 +153,25 @@ def _identification(path: Path, seen: tuple[float, ...], data: bytes) -> "Identi
     shared = model(path)
     with shared.lock:
         return shared.identifier.identify(data)
+
+
+def run_index(root: DataRoot) -> RunIndex:
+    """The index of a data root's runs, shared by all sessions, which looks anew each time it is asked."""
+    return _run_index(root.checkpoints_dir)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _run_index(checkpoints_dir: Path) -> RunIndex:
+    return RunIndex(checkpoints_dir)
+
+
+def metrics_log(run: "Run") -> MetricsLog:
+    """The metrics of a run as they grow, read once for all sessions."""
+    return shared_log(run.metrics_path)
+
+
+def run_queue(root: DataRoot) -> "RunQueue":
+    """The queue of a data root; it lives in files, so any number of them are one."""
+    from pianistid_core.run_queue import RunQueue
+
+    return RunQueue(root)

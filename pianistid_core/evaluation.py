@@ -18,7 +18,7 @@ from torch.nn import functional
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import DataError, ModelError
 from pianistid_core.loader import Batch
-from pianistid_core.runs import Confusion
+from pianistid_core.runs import Confusion, RecordingOutcome
 
 if TYPE_CHECKING:
     from pianistid_core.models import FactorisedModel, PianistModel
@@ -73,7 +73,7 @@ class Metrics:
             "n_recordings": self.n_recordings,
             "skipped": self.skipped,
             "per_pianist": dict(zip(self.confusion.class_names, self.recalls, strict=True)),
-            "confusion": {"class_names": list(self.confusion.class_names), "counts": self.confusion.counts.tolist()},
+            "confusion": self.confusion.to_dict(),
         }
 
 
@@ -199,8 +199,11 @@ def average_by_recording(probabilities: npt.ArrayLike, recordings: npt.ArrayLike
     return ids, averages
 
 
-def measure(predictions: Predictions, class_names: Sequence[str]) -> Metrics:
-    """Accuracies, recalls and the confusion matrix over recordings."""
+def measure(predictions: Predictions, class_names: Sequence[str], tracks: Sequence[str] | None = None) -> Metrics:
+    """Accuracies, recalls and the confusion matrix over recordings.
+
+    `tracks` are the names that `predictions.recordings` index; with them the matrix knows each recording's outcome.
+    """
     clip_hits = predictions.probabilities.argmax(axis=1) == predictions.labels
     ids, averages = average_by_recording(predictions.probabilities, predictions.recordings)
     truth = np.empty(len(ids), np.int64)
@@ -208,6 +211,14 @@ def measure(predictions: Predictions, class_names: Sequence[str]) -> Metrics:
     guesses = averages.argmax(axis=1)
     counts = np.zeros((len(class_names), len(class_names)), np.int64)
     np.add.at(counts, (truth, guesses), 1)
+    outcomes = (
+        tuple(
+            RecordingOutcome(tracks[id], int(true), int(heard), float(averages[row, heard]))
+            for row, (id, true, heard) in enumerate(zip(ids.tolist(), truth, guesses, strict=True))
+        )
+        if tracks is not None
+        else ()
+    )
     totals = counts.sum(axis=1)
     recalls = tuple(
         float(hits / total) if total else None for hits, total in zip(counts.diagonal(), totals, strict=True)
@@ -219,7 +230,7 @@ def measure(predictions: Predictions, class_names: Sequence[str]) -> Metrics:
         recording_accuracy=float((guesses == truth).mean()),
         macro_recall=float(np.mean(known)),
         recalls=recalls,
-        confusion=Confusion(tuple(class_names), counts),
+        confusion=Confusion(tuple(class_names), counts, outcomes),
         n_clips=len(clip_hits),
         n_recordings=len(ids),
         skipped=dict(Counter(reason for _, reason in predictions.skipped)),

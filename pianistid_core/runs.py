@@ -9,6 +9,7 @@
     progress.json           where it is right now                    checkpoint_010_batch_00042.pth   in the middle
     metrics.jsonl           one line an epoch, appended              stop                     a request to stop
     environment.json, data.json, log.txt                             lock, launch.lock        who may train, start
+    labels.json             tags, note, star, archive
 
 A run's state is derived from this evidence each time it is asked for: a trainer that vanished is shown as such,
 whatever it last wrote about itself.
@@ -22,17 +23,23 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pianistid_core.atomic import replacing, write_atomically
+from pianistid_core.confusion import Confusion as Confusion
+from pianistid_core.confusion import RecordingOutcome as RecordingOutcome
 from pianistid_core.errors import RunError
+from pianistid_core.metrics_log import Curves, last_row, row_of, shared_log
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.run_labels import RunLabels as RunLabels
+from pianistid_core.run_log import Failure as Failure
+from pianistid_core.run_log import LogLine as LogLine
+from pianistid_core.run_log import chosen, failure_of, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +49,18 @@ STATUSES: tuple[Status, ...] = ("queued", "running", "finished", "stopped", "fai
 STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
 CONFIG_FILE = "config.yaml"
 REQUEST_FILE = "request.yaml"
+METRICS_FILE = "metrics.jsonl"
+LABELS_FILE = "labels.json"
+SPARKLINE_VALUES = 30
 QUEUED_FILE = "queued.json"
 STARTING = "starting"
 WAITING = "waiting in the queue"
 _START_WITHIN_S = 60.0
+_LAST_LOG_LINES = 20
+_LAST_LOG_BYTES = 1 << 18
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
+_CONFUSION = re.compile(r"epoch_\d+|[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,8 @@ class RunState:
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """A confusion matrix over recordings: counts[true, predicted], and the names of its rows and columns."""
-
-    class_names: tuple[str, ...]
-    counts: npt.NDArray[np.int64]
-
-    def row_normalised(self) -> npt.NDArray[np.float64]:
-        """Each row divided by its sum: recall along the diagonal; rows without recordings are zeros."""
-        totals = self.counts.sum(axis=1, keepdims=True)
-        shares: npt.NDArray[np.float64] = self.counts / np.maximum(totals, 1)
-        return shares
-
-
-@dataclass(frozen=True)
 class RunSummary:
-    """One line of a list of runs."""
+    """One line of a list of runs; `sparkline` holds at most 30 test recording accuracies, evenly over its epochs."""
 
     id: str
     path: Path
@@ -87,6 +86,9 @@ class RunSummary:
     best_recording_accuracy: float | None
     last: Mapping[str, Any]
     created: float
+    labels: RunLabels = field(default_factory=RunLabels)
+    sparkline: tuple[float, ...] = ()
+    seconds: float = 0.0
 
 
 class Run:
@@ -139,7 +141,7 @@ class Run:
             When there is no run in it.
         """
         run = cls(Path(path))
-        if not run._is_run():
+        if not run.is_run():
             raise RunError(f"{str(path)!r} is not a run: it holds no config.yaml, run.json or checkpoint")
         return run
 
@@ -153,15 +155,16 @@ class Run:
             When there is none of that name; the message lists close ones.
         """
         parts = id.split("/")
-        if len(parts) == 2 and all(part not in ("", ".", "..") and "\\" not in part for part in parts):
+        if len(parts) == 2 and all(part and not part.startswith(".") and "\\" not in part for part in parts):
             run = cls(checkpoints_dir / parts[0] / parts[1])
-            if run._is_run():
+            if run.is_run():
                 return run
         known = [run.id for run in find_runs(checkpoints_dir)]
         listed = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") if known else "none yet"
         raise RunError(f"there is no run {id!r}; runs are named experiment/run, and here are: {listed}")
 
-    def _is_run(self) -> bool:
+    def is_run(self) -> bool:
+        """Whether the folder holds anything of a run."""
         names = (CONFIG_FILE, REQUEST_FILE, "run.json", "state.json")
         return any((self.path / name).is_file() for name in names) or bool(self.checkpoints())
 
@@ -174,7 +177,28 @@ class Run:
 
     def state(self) -> RunState:
         """The run's state, derived from what its process and files show now."""
-        return self._state(len(self.metrics()))
+        return self._state(self.epochs_done())
+
+    def epochs_done(self) -> int:
+        """How many epochs are complete, by the last row of the metrics; their number does not matter."""
+        return int(last_row(self.metrics_path).get("epoch", 0))
+
+    def is_due(self) -> bool:
+        """Whether the run has a process, or was just started and will have one."""
+        state = self.state()
+        return state.status == "running" or (state.status == "queued" and state.reason == STARTING)
+
+    def failure(self) -> Failure | None:
+        """Why the run failed, in words; None when it did not."""
+        state = self.state()
+        if state.status != "failed":
+            return None
+        said = str((self._read_json("state.json") or {}).get("failure") or "")
+        code = (self._read_json("exit.json") or {}).get("code")
+        code = code if isinstance(code, int) else None
+        lines = [line.text for line in read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)]
+        signal_name = _signal_name(-code) if code is not None and code < 0 else ""
+        return failure_of(said, state.reason, code, signal_name, lines[-_LAST_LOG_LINES:])
 
     def _state(self, epochs_done: int) -> RunState:
         if not self.path.is_dir():
@@ -224,9 +248,15 @@ class Run:
         return None
 
     def set_state(
-        self, status: Status, reason: str = "", *, epochs: int, process: ProcessIdentity | None = None
+        self,
+        status: Status,
+        reason: str = "",
+        *,
+        epochs: int,
+        process: ProcessIdentity | None = None,
+        failure: str | None = None,
     ) -> None:
-        """Writes what the trainer (or its launcher) says of itself."""
+        """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known."""
         before = self._read_json("state.json") or {}
         started = before.get("started") if before.get("status") == "running" else None
         self._write_json(
@@ -237,6 +267,7 @@ class Run:
                 "epochs": epochs,
                 "started": started or time.time(),
                 "process": asdict(process) if process else None,
+                **({"failure": failure} if failure else {}),
             },
         )
         if status == "running":
@@ -293,31 +324,36 @@ class Run:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends one epoch's row; numbers that are not finite are written as null."""
         clean = {key: _finite(value) for key, value in row.items()}
-        with (self.path / "metrics.jsonl").open("ab") as file:
+        with self.metrics_path.open("ab") as file:
             file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
+    @property
+    def metrics_path(self) -> Path:
+        """The file of metrics, which `MetricsLog` follows."""
+        return self.path / METRICS_FILE
+
     def metrics(self) -> list[dict[str, Any]]:
-        """One row a completed epoch, in order; a torn last line is passed over."""
+        """One row a completed epoch, all of them, in order; a torn last line is passed over."""
         try:
-            lines = (self.path / "metrics.jsonl").read_bytes().split(b"\n")
+            lines = self.metrics_path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
         rows = []
-        for line in lines[:-1]:
-            row = _plain_object(line)
-            if row is None or not isinstance(row.get("epoch"), int):
+        for line in filter(None, lines[:-1]):
+            row = row_of(line)
+            if row is None:
                 log.warning("%s: a damaged line in metrics.jsonl is passed over", self.id)
             else:
-                rows.append(row)
+                rows.append(dict(row))
         return rows
 
     def truncate_metrics(self, epochs: int) -> None:
         """Keeps the rows of the first `epochs` epochs, which is what a resumed run starts from."""
         rows = [row for row in self.metrics() if row["epoch"] <= epochs]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(self.path / "metrics.jsonl", text.encode())
+        write_atomically(self.metrics_path, text.encode())
         for folder in ("confusion", "figures"):
             for path in (self.path / folder).glob("epoch_*"):
                 match = _EPOCH_FILE.match(path.name)
@@ -329,31 +365,41 @@ class Run:
         from pianistid_core.figures import confusion_matrix_png
 
         name = f"epoch_{epoch:03d}" if isinstance(epoch, int) else epoch
-        data = {"class_names": confusion.class_names, "counts": confusion.counts.tolist()}
-        self._write_json(f"confusion/{name}.json", data)
+        self._write_json(f"confusion/{name}.json", confusion.to_dict())
         png = confusion_matrix_png(confusion.row_normalised(), confusion.class_names, title=f"{self.id}, {name}")
         write_atomically(self.path / "figures" / f"{name}_confusionmatrix.png", png)
 
+    def confusion_names(self) -> list[str]:
+        """The names of the confusion matrices kept: epoch_005, epoch_010, ..., validation."""
+        try:
+            names = [entry.removesuffix(".json") for entry in os.listdir(self.path / "confusion")]
+        except OSError:
+            return []
+        return sorted((name for name in names if _CONFUSION.fullmatch(name)), key=_confusion_position)
+
+    def confusion(self, name: str) -> Confusion | None:
+        """One confusion matrix by its name; None when there is none, or it is damaged."""
+        data = self._read_json(f"confusion/{name}.json") if _CONFUSION.fullmatch(name) else None
+        return Confusion.from_dict(data) if data else None
+
     def confusions(self) -> dict[str, Confusion]:
-        """The confusion matrices kept, by file name: epoch_005, epoch_010, ..., validation."""
-        found = {}
-        for path in sorted((self.path / "confusion").glob("*.json")):
-            data = self._read_json(f"confusion/{path.name}")
-            if data and {"class_names", "counts"} <= data.keys():
-                found[path.stem] = Confusion(tuple(data["class_names"]), np.array(data["counts"], np.int64))
-        return found
+        """All confusion matrices kept, by name and in the order of `confusion_names`."""
+        found = {name: self.confusion(name) for name in self.confusion_names()}
+        return {name: confusion for name, confusion in found.items() if confusion is not None}
 
     def log_tail(self, lines: int = 200) -> str:
-        """The last lines of the log, carriage returns resolved; reads at most 256 kB."""
-        try:
-            with (self.path / "log.txt").open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - 262_144))
-                text = file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-        resolved = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
-        return "\n".join(resolved[-lines - 1 :]).strip("\n")
+        """The last lines of the log as a terminal would show them; reads at most 256 kB."""
+        found = read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)
+        return "\n".join(line.text for line in found[-lines:]).strip("\n") if lines > 0 else ""
+
+    def log_lines(self, after: int = 0) -> list[LogLine]:
+        """The lines of the log (4 MB at most); `after` is the `end` of the last line known, to go on from there."""
+        return read_lines(self.path / "log.txt", after)
+
+    def log_page(self, *, level: str | None = None, contains: str = "", last: int = 500) -> tuple[list[LogLine], int]:
+        """The last lines of a level or worse that hold a text, and how many there are in the 4 MB read at most."""
+        found = chosen(self.log_lines(), level, contains)
+        return found[-last:] if last > 0 else [], len(found)
 
     # --- checkpoints ---
 
@@ -389,6 +435,45 @@ class Run:
                 old.unlink(missing_ok=True)
         return path
 
+    def delete_checkpoint(self, name: str) -> None:
+        """Removes one checkpoint.
+
+        Raises
+        ------
+        RunError
+            When there is none of that name, the run is running, or the folder is not one that this program made.
+        """
+        path = self.path / name
+        if not _CHECKPOINT.fullmatch(name) or not path.is_file():
+            raise RunError(f"run {self.id} has no checkpoint {name!r}; it may have been deleted already")
+        if self.is_due():
+            raise RunError(f"run {self.id} is still running and goes on from its checkpoints; stop it first")
+        if not self.is_own():
+            raise RunError(f"{self.path} was not made by this program, so it is left alone; remove {name} yourself")
+        path.unlink(missing_ok=True)
+
+    # --- what people say of it ---
+
+    def labels(self) -> RunLabels:
+        """Tags, note, star and archive."""
+        return RunLabels.from_dict(self._read_json(LABELS_FILE) or {})
+
+    def set_labels(self, labels: RunLabels) -> None:
+        """Keeps tags, note, star and archive.
+
+        Raises
+        ------
+        RunError
+            When a tag or the note is not allowed, the run is gone, or its folder cannot be written.
+        """
+        checked = labels.checked()
+        try:
+            self._write_json(LABELS_FILE, checked.to_dict())
+        except OSError as error:
+            raise RunError(
+                f"the labels of run {self.id} cannot be kept ({error.strerror or error}); it may have been deleted"
+            ) from error
+
     # --- plain files of the run ---
 
     def save_text(self, name: str, text: str) -> None:
@@ -411,18 +496,21 @@ class Run:
         """A JSON file of the run, or None when it is missing or damaged."""
         return self._read_json(name)
 
-    def summary(self) -> RunSummary:
-        """What a list of runs shows."""
-        rows = self.metrics()
-        accuracies = [row["test_recording_accuracy"] for row in rows if row.get("test_recording_accuracy") is not None]
+    def summary(self, curves: Curves | None = None) -> RunSummary:
+        """What a list of runs shows; `curves` are its metrics, where the caller has read them."""
+        curves = curves or shared_log(self.metrics_path, SPARKLINE_VALUES).refresh()
+        accuracies = (_number(row.get("test_recording_accuracy")) for row in curves.rows)
         made = _number((self._read_json("run.json") or {}).get("created"))
         return RunSummary(
             self.id,
             self.path,
-            self._state(len(rows)),
-            max(accuracies, default=None),
-            rows[-1] if rows else {},
+            self._state(int(curves.last.get("epoch", 0))),
+            curves.best.get("test_recording_accuracy"),
+            dict(curves.last),
             made or self.path.stat().st_mtime,
+            self.labels(),
+            _evenly([value for value in accuracies if value is not None], SPARKLINE_VALUES),
+            curves.seconds,
         )
 
     def size_bytes(self) -> int:
@@ -436,7 +524,7 @@ class Run:
                 path.unlink()
         for path in [
             *self.checkpoints(),
-            *(self.path / name for name in ("metrics.jsonl", "progress.json", "exit.json")),
+            *(self.path / name for name in (METRICS_FILE, "progress.json", "exit.json")),
         ]:
             path.unlink(missing_ok=True)
 
@@ -448,8 +536,7 @@ class Run:
         RunError
             When it is running or about to, or when the folder is not one that this program made.
         """
-        state = self.state()
-        if state.status == "running" or (state.status == "queued" and state.reason == STARTING):
+        if self.is_due():
             raise RunError(f"run {self.id} is still running; stop it before deleting it")
         if not self.is_own():
             raise RunError(f"{self.path} was not made by this program, so it is left alone; remove it yourself")
@@ -476,8 +563,8 @@ def find_runs(checkpoints_dir: Path) -> list[Run]:
     if not checkpoints_dir.is_dir():
         return []
     folders = sorted(checkpoints_dir.glob("*/*/"))
-    runs = (Run(folder) for folder in folders if not folder.name.startswith("."))
-    return [run for run in runs if run._is_run()]
+    runs = (Run(folder) for folder in folders if not folder.name.startswith(".") and folder.parent.name[0] != ".")
+    return [run for run in runs if run.is_run()]
 
 
 def list_runs(checkpoints_dir: Path) -> list[RunSummary]:
@@ -524,3 +611,15 @@ def _finite(value: Any) -> Any:
 def _checkpoint_position(path: Path) -> tuple[int, int]:
     match = _CHECKPOINT.fullmatch(path.name)
     return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
+
+
+def _confusion_position(name: str) -> tuple[bool, int, str]:
+    match = _EPOCH_FILE.fullmatch(name)
+    return (match is None, int(match[1]) if match else 0, name)
+
+
+def _evenly(values: list[float], n: int) -> tuple[float, ...]:
+    """At most n of the values, evenly spread, with the first and the last."""
+    if len(values) <= n:
+        return tuple(values)
+    return tuple(values[index * (len(values) - 1) // (n - 1)] for index in range(n))

@@ -328,7 +328,7 @@ class _Trainer:
             on_batch=lambda done: self._show(part, done, len(loader)),
             check=self._check_stop,
         )
-        return measure(predictions, self.class_names)
+        return measure(predictions, self.class_names, dataset.cache.recordings)
 
     # --- parts ---
 

@@ -25,7 +25,7 @@ LEVELS = [
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
     ["optimisation"],
-    ["metrics_log"],
+    ["metrics_log", "confusion", "run_labels", "run_log"],
     ["runs"],
     ["run_index", "run_filter", "trash", "intervals"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound"],

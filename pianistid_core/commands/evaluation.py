@@ -74,7 +74,7 @@ def _evaluate(options: Namespace) -> int:
             subject.device,
             on_batch=lambda done: shown.show(f"evaluating {options.split}", done, total),
         )
-    metrics = measure(predictions, subject.loaded.class_names)
+    metrics = measure(predictions, subject.loaded.class_names, subject.cache.recordings)
     name, accuracy = commonest_class_accuracy(subject.train_labels(), metrics)
     data = {**subject.facts(), **metrics.to_dict(), "baseline": {"pianist": name, "recording_accuracy": accuracy}}
     _keep(subject, f"evaluation/{options.split}.json", data)
