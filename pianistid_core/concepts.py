@@ -133,12 +133,17 @@ PAPER_EXTRACTORS = ExtractorOptions()
 
 @dataclass(frozen=True)
 class DrawnNotes:
-    """Notes as a concept redraws them: n start and end times (s), pitches, and velocities (n, or one for all)."""
+    """Notes as a concept redraws them: n start and end times (s), pitches, and velocities (n, or one for all).
+
+    `sources` (n,) says which of the heard notes, counted from 0, each is drawn from: of several that are drawn as one,
+    the first.
+    """
 
     starts_s: npt.NDArray[np.float64]
     ends_s: npt.NDArray[np.float64]
     pitches: npt.NDArray[np.int64]
     velocities: npt.NDArray[np.uint8] | int
+    sources: npt.NDArray[np.intp]
 
 
 def concepts_problem(names: Sequence[object]) -> str | None:
@@ -220,7 +225,7 @@ def draw_concepts(
     if "harmony" in concepts:
         drawn["harmony"] = harmony(heard, options.harmony)
     if "rhythm" in concepts:
-        drawn["rhythm"] = DrawnNotes(heard.starts_s, heard.ends_s, rhythm_pitches, MAX_VELOCITY)
+        drawn["rhythm"] = DrawnNotes(heard.starts_s, heard.ends_s, rhythm_pitches, MAX_VELOCITY, np.arange(len(heard)))
     if "dynamics" in concepts:
         drawn["dynamics"] = dynamics(heard, dynamics_pitches, options.dynamics)
     return drawn
@@ -233,9 +238,12 @@ def melody(heard: HeardNotes, options: MelodyOptions) -> DrawnNotes:
     steps, pitches = steps[high_enough], heard.pitches[high_enough]
     if not len(steps):
         raise ExtractionError(f"no melody in the clip: no note reaches MIDI pitch {options.lower_bound}")
-    highest = np.maximum.reduceat(pitches, _group_starts(steps))
+    starts = _group_starts(steps)
+    highest = np.maximum.reduceat(pitches, starts)
+    on_top = np.flatnonzero(pitches == np.repeat(highest, np.diff(starts, append=len(steps))))
+    sources = np.flatnonzero(high_enough)[on_top[np.searchsorted(on_top, starts)]]
     starts_s, ends_s = _equal_slots(len(highest))
-    return DrawnNotes(starts_s, ends_s, highest, MAX_VELOCITY)
+    return DrawnNotes(starts_s, ends_s, highest, MAX_VELOCITY, sources)
 
 
 def harmony(heard: HeardNotes, options: HarmonyOptions) -> DrawnNotes:
@@ -243,14 +251,14 @@ def harmony(heard: HeardNotes, options: HarmonyOptions) -> DrawnNotes:
     steps = _grid_steps(heard.starts_s, options.quantize_resolution)
     low_enough = heard.pitches < options.upper_bound
     # One integer per (step, pitch): sorting and dropping repeats leaves each chord's distinct pitches, ascending.
-    distinct = np.unique(steps[low_enough] * 128 + heard.pitches[low_enough])
-    steps, pitches = distinct >> 7, distinct & 127
+    distinct, first = np.unique(steps[low_enough] * 128 + heard.pitches[low_enough], return_index=True)
+    steps, pitches, sources = distinct >> 7, distinct & 127, np.flatnonzero(low_enough)[first]
     starts = _group_starts(steps)
     sizes = np.diff(starts, append=len(steps))
     if options.remove_highest_pitch and len(steps):
         kept = np.ones(len(steps), bool)
         kept[starts + sizes - 1] = False
-        steps, pitches, sizes = steps[kept], pitches[kept], sizes - 1
+        steps, pitches, sources, sizes = steps[kept], pitches[kept], sources[kept], sizes - 1
     is_chord = sizes >= options.minimum_notes
     n_chords = int(is_chord.sum())
     if n_chords == 0:
@@ -261,7 +269,9 @@ def harmony(heard: HeardNotes, options: HarmonyOptions) -> DrawnNotes:
     slots = np.repeat(np.cumsum(is_chord) - 1, sizes)
     in_chord = np.repeat(is_chord, sizes)
     starts_s, ends_s = _equal_slots(n_chords)
-    return DrawnNotes(starts_s[slots[in_chord]], ends_s[slots[in_chord]], pitches[in_chord], MAX_VELOCITY)
+    return DrawnNotes(
+        starts_s[slots[in_chord]], ends_s[slots[in_chord]], pitches[in_chord], MAX_VELOCITY, sources[in_chord]
+    )
 
 
 def dynamics(heard: HeardNotes, random_pitches: npt.NDArray[np.int64], options: DynamicsOptions) -> DrawnNotes:
@@ -270,7 +280,7 @@ def dynamics(heard: HeardNotes, random_pitches: npt.NDArray[np.int64], options: 
     group_starts = _group_starts(steps)
     groups = np.repeat(np.arange(len(group_starts)), np.diff(group_starts, append=len(steps)))
     starts_s, ends_s = _equal_slots(len(group_starts))
-    return DrawnNotes(starts_s[groups], ends_s[groups], random_pitches, heard.velocities)
+    return DrawnNotes(starts_s[groups], ends_s[groups], random_pitches, heard.velocities, np.arange(len(heard)))
 
 
 def _grid_steps(times_s: npt.NDArray[np.float64], resolution_s: float) -> npt.NDArray[np.int64]:

@@ -4,10 +4,12 @@ The music is cut into 30 s clips as in training; a recording's probabilities are
 model also answers with some of the four concepts masked, for every subset that can be kept.
 """
 
+import csv
+import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,18 @@ import numpy.typing as npt
 import torch
 
 from pianistid_core.checkpoints import LoadedModel, load_model
-from pianistid_core.clips import draw_clip
+from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import evaluation_rng
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
-from pianistid_core.errors import ExtractionError, PianistIDError, RunError
+from pianistid_core.errors import ExtractionError, ModelError, PianistIDError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS, subset_name
 from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, read_midi, split_into_clips
-from pianistid_core.models import FactorisedModel, for_inference
+from pianistid_core.models import FactorisedModel, PianistModel, for_inference
 from pianistid_core.rolls import Roll
 from pianistid_core.runs import list_runs
+from pianistid_core.shapley import interactions, shapley_values
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,8 @@ class Identification:
 
     `probabilities` are for the whole recording, pianist -> probability, the likeliest first; `clips` the same per clip.
     `concepts` maps each kept subset, such as ("melody", "harmony"), to probabilities of the whole recording; it is
-    empty for a model that does not take concepts apart. `warnings` are sentences for the user.
+    empty for a model that does not take concepts apart. `silence` is what the model says with all four masked.
+    `warnings` are sentences for the user.
     """
 
     probabilities: Probabilities
@@ -72,6 +76,7 @@ class Identification:
     model: str
     duration_s: float
     n_notes: int
+    silence: Probabilities = field(default_factory=dict)
 
     @property
     def pianist(self) -> str:
@@ -82,6 +87,45 @@ class Identification:
     def confidence(self) -> float:
         """The probability of the likeliest pianist."""
         return next(iter(self.probabilities.values()))
+
+    def worth(self, pianist: str | None = None) -> dict[tuple[str, ...], float]:
+        """The probability of a pianist (default: the likeliest) for all 16 subsets of concepts, or {} without them.
+
+        Raises
+        ------
+        ModelError
+            When the model does not know the pianist.
+        """
+        who = self.pianist if pianist is None else pianist
+        if who not in self.probabilities:
+            raise ModelError(f"{self.model} does not know {who!r}; it tells {', '.join(self.probabilities)} apart")
+        if not self.concepts or not self.silence:
+            return {}
+        return {kept: found[who] for kept, found in {**self.concepts, (): self.silence}.items()}
+
+    def shapley(self, pianist: str | None = None) -> dict[str, float]:
+        """How much of a pianist's probability (default: the likeliest) each concept gives, or {} without concepts.
+
+        The four add up to the probability with all concepts heard less that with none.
+
+        Raises
+        ------
+        ModelError
+            When the model does not know the pianist.
+        """
+        worth = self.worth(pianist)
+        return shapley_values(worth) if worth else {}
+
+    def interactions(self, pianist: str | None = None) -> dict[tuple[str, str], float]:
+        """How much each pair of concepts gives together beyond what both give alone, or {} without concepts.
+
+        Raises
+        ------
+        ModelError
+            When the model does not know the pianist.
+        """
+        worth = self.worth(pianist)
+        return interactions(worth) if worth else {}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; subsets are named "melody+harmony"."""
@@ -94,6 +138,8 @@ class Identification:
                 for clip in self.clips
             ],
             "concepts": {subset_name(kept): found for kept, found in self.concepts.items()},
+            "silence": self.silence,
+            "shapley": self.shapley(),
             "skipped": [{"start_s": clip.start_s, "end_s": clip.end_s, "reason": clip.reason} for clip in self.skipped],
             "warnings": list(self.warnings),
             "model": self.model,
@@ -104,6 +150,22 @@ class Identification:
     def to_json(self) -> str:
         """`to_dict` as text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_csv(self) -> str:
+        """One tidy table: kind (recording, clip, subset or silence), start_s, end_s, kept, pianist, probability."""
+        rows: list[tuple[str, float, float, str, Probabilities]] = [
+            ("recording", 0.0, self.duration_s, "", self.probabilities),
+            *(("clip", clip.start_s, clip.end_s, "", clip.probabilities) for clip in self.clips),
+            *(("subset", 0.0, self.duration_s, subset_name(kept), found) for kept, found in self.concepts.items()),
+            *((("silence", 0.0, self.duration_s, "none", self.silence),) if self.silence else ()),
+        ]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("kind", "start_s", "end_s", "kept", "pianist", "probability"))
+        for kind, start_s, end_s, kept, found in rows:
+            for pianist, probability in found.items():
+                writer.writerow((kind, f"{start_s:g}", f"{end_s:.6g}", kept, _cell(pianist), repr(probability)))
+        return text.getvalue()
 
 
 class Identifier:
@@ -179,6 +241,7 @@ class Identifier:
         skipped: list[SkippedClip] = []
         per_clip: list[npt.NDArray[np.float64]] = []
         per_subset: dict[tuple[str, ...], list[npt.NDArray[np.float64]]] = {}
+        silence: list[npt.NDArray[np.float64]] = []
         for rolls in self._batches(notes, starts_s, skipped):
             batch = torch.from_numpy(np.stack(rolls)).to(self.device)
             with torch.inference_mode():
@@ -188,6 +251,8 @@ class Identifier:
                 embeddings = self._model.encode_concepts(batch)
                 for kept in subsets:
                     per_subset.setdefault(kept, []).append(_softmax(self._model.classify(embeddings, keep=kept)))
+                if concepts:
+                    silence.append(_softmax(self._model.classify_silence(embeddings)))
         if not starts_s:
             raise ExtractionError(f"this music cannot be identified by {self.name}: {skipped[0].reason}")
         if per_subset:
@@ -207,7 +272,27 @@ class Identifier:
             model=self.name,
             duration_s=notes.duration_s,
             n_notes=len(notes),
+            silence=self._named(np.concatenate(silence).mean(axis=0)) if silence else {},
         )
+
+    @property
+    def model(self) -> PianistModel:
+        """The model as it is asked: for evaluation only, on `device`."""
+        return self._model
+
+    @property
+    def clip_options(self) -> ClipOptions:
+        """How this model's clips are drawn when nothing about them is left to chance."""
+        return replace(self.loaded.config.test_dataset_cfg, n_clips=None, data_augmentation=False, jitter_start=False)
+
+    def features(self, notes: Notes) -> npt.NDArray[np.float32]:
+        """What goes into the head, for each clip of the music that can be drawn: (n, D), n possibly 0."""
+        found = [np.empty((0, self._model.feature_size), np.float32)]
+        for rolls in self._batches(notes, [], []):
+            with torch.inference_mode():
+                batch = torch.from_numpy(np.stack(rolls)).to(self.device)
+                found.append(self._model.forward_features(batch).float().cpu().numpy())
+        return np.concatenate(found)
 
     def _batches(self, notes: Notes, starts_s: list[float], skipped: list[SkippedClip]) -> Iterator[list[Roll]]:
         """Draws the clips a few at a time, so that an hour of music needs no more memory than a minute."""
@@ -229,6 +314,11 @@ class Identifier:
     def _named(self, probabilities: npt.NDArray[np.float64]) -> Probabilities:
         order = np.argsort(-probabilities, kind="stable")
         return {self.class_names[index]: float(probabilities[index]) for index in order}
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _softmax(logits: torch.Tensor) -> npt.NDArray[np.float64]:

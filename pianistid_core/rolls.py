@@ -41,9 +41,9 @@ class HeardNotes:
         return len(self.starts_s)
 
 
-def heard_notes(notes: Notes, clip_start: float = 0.0) -> HeardNotes:
-    """The notes on the keyboard that begin in [clip_start, clip_start + 30] s, last over 10 ms and are not silent."""
-    counts = (
+def is_heard(notes: Notes, clip_start: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Which notes (n,) begin on the keyboard in [clip_start, clip_start + 30] s, last over 10 ms and are not silent."""
+    heard: npt.NDArray[np.bool_] = (
         (notes.pitches >= LOWEST_PITCH)
         & (notes.pitches <= HIGHEST_PITCH)
         & (notes.onsets_s >= clip_start)
@@ -51,6 +51,12 @@ def heard_notes(notes: Notes, clip_start: float = 0.0) -> HeardNotes:
         & (notes.offsets_s - notes.onsets_s > MINIMUM_LENGTH_S)
         & (notes.velocities > 0)
     )
+    return heard
+
+
+def heard_notes(notes: Notes, clip_start: float = 0.0) -> HeardNotes:
+    """The notes of a window that count, as `is_heard` says."""
+    counts = is_heard(notes, clip_start)
     return HeardNotes(
         notes.onsets_s[counts] - clip_start,
         notes.offsets_s[counts] - clip_start,
@@ -64,7 +70,7 @@ def rasterise(
     starts_s: npt.NDArray[np.float64],
     ends_s: npt.NDArray[np.float64],
     pitches: npt.NDArray[np.int64],
-    velocities: npt.NDArray[np.uint8] | int,
+    velocities: npt.NDArray[np.uint8] | npt.NDArray[np.int64] | int,
     *,
     normalised: bool = False,
 ) -> None:

@@ -147,14 +147,26 @@ class FactorisedModel(PianistModel):
 
         Raises ModelError when `keep` is empty or names something else, or the embeddings have another shape.
         """
+        self._check_embeddings(embeddings)
+        names = CONCEPTS if keep is None else _concept_names(keep)
+        kept = torch.tensor([concept in names for concept in CONCEPTS], device=embeddings.device)
+        return self.head(self._combine(embeddings, kept.expand(len(embeddings), -1)))
+
+    def classify_silence(self, embeddings: Tensor) -> Tensor:
+        """Gives logits (B, K) for embeddings (B, 4, D) with all four concepts masked: what is said before listening.
+
+        Raises ModelError when the embeddings have another shape.
+        """
+        self._check_embeddings(embeddings)
+        kept = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        return self.head(self._combine(embeddings, kept))
+
+    def _check_embeddings(self, embeddings: Tensor) -> None:
         if embeddings.dim() != 3 or tuple(embeddings.shape[1:]) != (len(CONCEPTS), self.feature_size):
             raise ModelError(
                 f"embeddings of shape {tuple(embeddings.shape)} came, but this model's head wants "
                 f"(clips, {len(CONCEPTS)}, {self.feature_size}), as encode_concepts gives them"
             )
-        names = CONCEPTS if keep is None else _concept_names(keep)
-        kept = torch.tensor([concept in names for concept in CONCEPTS], device=embeddings.device)
-        return self.head(self._combine(embeddings, kept.expand(len(embeddings), -1)))
 
     def forward_features(self, rolls: Tensor) -> Tensor:
         embeddings = self.encode_concepts(rolls)
