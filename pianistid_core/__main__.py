@@ -20,11 +20,18 @@ COMMANDS = {
     "train": "train a model by a config",
     "evaluate": "measure a trained model on a part of its split",
     "ablate": "measure a factorised model with concepts left out",
+    "profile": "measure how well each concept alone tells each pianist",
     "identify": "say who plays in a MIDI file",
     "runs": "list, show, stop, delete and export runs",
     "config": "check and show configs, and list those that ship with the project",
 }
-_MODULES = {"evaluate": "evaluation", "ablate": "evaluation", "config": "configs", "train": "training"}
+_MODULES = {
+    "evaluate": "evaluation",
+    "ablate": "evaluation",
+    "profile": "evaluation",
+    "config": "configs",
+    "train": "training",
+}
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 

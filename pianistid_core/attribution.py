@@ -180,9 +180,11 @@ class _Asked:
             return_convergence_delta=True,
         )
         cells: Scores = given[0].detach().double().cpu().numpy()
-        scores = np.stack(
+        scores: Scores = np.stack(
             [
-                np.bincount(painters.ravel().astype(np.int64), weights=channel.ravel(), minlength=self.n_notes + 1)[1:]
+                np.bincount(painters.ravel().astype(np.int64), weights=channel.ravel(), minlength=self.n_notes + 1)[
+                    1:
+                ].astype(np.float64)
                 for channel, painters in zip(cells, clip.painters, strict=True)
             ]
         )

@@ -287,12 +287,17 @@ class Identifier:
 
     def features(self, notes: Notes) -> npt.NDArray[np.float32]:
         """What goes into the head, for each clip of the music that can be drawn: (n, D), n possibly 0."""
-        found = [np.empty((0, self._model.feature_size), np.float32)]
-        for rolls in self._batches(notes, [], []):
-            with torch.inference_mode():
-                batch = torch.from_numpy(np.stack(rolls)).to(self.device)
-                found.append(self._model.forward_features(batch).float().cpu().numpy())
-        return np.concatenate(found)
+        nothing = np.empty((0, self._model.feature_size), np.float32)
+        drawn = self._batches(notes, [], [])
+        return np.concatenate([nothing, *(self.hear(torch.from_numpy(np.stack(rolls))) for rolls in drawn)])
+
+    def hear(self, rolls: torch.Tensor) -> npt.NDArray[np.float32]:
+        """What goes into the head for rolls (B, C, 88, 3000): (B, D)."""
+        with torch.inference_mode():
+            features: npt.NDArray[np.float32] = (
+                self._model.forward_features(rolls.to(self.device)).float().cpu().numpy()
+            )
+        return features
 
     def _batches(self, notes: Notes, starts_s: list[float], skipped: list[SkippedClip]) -> Iterator[list[Roll]]:
         """Draws the clips a few at a time, so that an hour of music needs no more memory than a minute."""

@@ -1,4 +1,4 @@
-"""`pianistid evaluate` and `pianistid ablate`: measure a trained model on a part of a split."""
+"""`pianistid evaluate`, `ablate` and `profile`: measure a trained model on a part of a split."""
 
 import logging
 from argparse import ArgumentParser, Namespace
@@ -45,6 +45,18 @@ def add_ablate(parser: ArgumentParser) -> None:
     """Adds the options of `ablate`."""
     _add_common(parser)
     parser.set_defaults(handle=_ablate)
+
+
+def add_profile(parser: ArgumentParser) -> None:
+    """Adds the options of `profile`."""
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--part", choices=PARTS, default="test", metavar="PART", help="test (default), validation or train"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    add_data_root(parser)
+    add_json(parser)
+    parser.set_defaults(handle=_profile)
 
 
 def _add_common(parser: ArgumentParser) -> None:
@@ -159,6 +171,55 @@ def _say_per_pianist(rows: list["AblationRow"]) -> None:
         ("pianist", *columns),
         [(name, *(metrics.recalls[index] for metrics in columns.values())) for index, name in enumerate(names)],
     )
+
+
+# --- profile ---------------------------------------------------------------------------------------------------------
+
+
+def _profile(options: Namespace) -> int:
+    from pianistid_core.profiles import profiles
+
+    root = open_root(options.data_root)
+    run, source = _run_and_source(options.run, root)
+    if run is None:
+        raise RunError(
+            f"{options.run!r} is not in a run, where its profiles are kept; name a run or a checkpoint in one"
+        )
+    with progress("clips") as shown:
+        found = profiles(
+            run,
+            root,
+            options.part,
+            lambda done, total: shown.show(f"profiling on {options.part}", done, total),
+            checkpoint=source if source.suffix == ".pth" else None,
+            device=options.device,
+        )
+    if options.json:
+        say_json(found.to_dict())
+        return 0
+    say(
+        f"{run.id}, {found.checkpoint}: {found.accuracy:.3f} of {count(found.n_recordings, 'recording')} of the "
+        f"{found.part} part are named rightly"
+    )
+    say()
+    say("Share of each pianist's recordings that is named rightly, with all concepts and with one alone:")
+    say_table(
+        ("pianist", "recordings", *found.heard),
+        [(one.pianist, one.n, *(one.recall[name] for name in found.heard)) for one in found.pianists],
+    )
+    say()
+    say_table(
+        ("pianist", "mistaken for", "most typical recording"),
+        [
+            (
+                one.pianist,
+                ", ".join(f"{name} {share:.2f}" for name, share in one.mistaken_for["all"]) or None,
+                f"{one.typical[0][0]} {one.typical[0][1]:.3f}" if one.typical else None,
+            )
+            for one in found.pianists
+        ],
+    )
+    return 0
 
 
 # --- what both need --------------------------------------------------------------------------------------------------
