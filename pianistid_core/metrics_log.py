@@ -6,6 +6,7 @@ afresh. A torn last line waits until it is whole; a damaged line is passed over 
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -68,18 +69,12 @@ class _Rows:
                 self.stride *= 2
         self.n += 1
         self.last = row
+        self.seconds += finite_number(row.get("seconds")) or 0.0
         for key, value in row.items():
-            if isinstance(value, float | int) and not isinstance(value, bool):
-                self._measure(key, float(value), row["epoch"])
-
-    def _measure(self, key: str, value: float, epoch: int) -> None:
-        if key == "seconds":
-            self.seconds += value
-        lower_is_better = key.endswith("loss")
-        if lower_is_better or key.endswith(("accuracy", "recall")):
-            best = self.best.get(key)
-            if best is None or (value < best if lower_is_better else value > best):
-                self.best[key], self.best_epoch[key] = value, epoch
+            sign = _better(key)
+            number = finite_number(value) if sign else None
+            if number is not None and (key not in self.best or sign * number > sign * self.best[key]):
+                self.best[key], self.best_epoch[key] = number, row["epoch"]
 
     def curves(self) -> Curves:
         rows = tuple(self.kept)
@@ -190,15 +185,38 @@ def last_row(path: Path) -> Row:
         return {}
 
 
+def _not_finite(constant: str) -> None:
+    """NaN and infinity are no JSON, and say nothing to a chart."""
+
+
+# One for all lines: making one takes longer than reading a line.
+_DECODER = json.JSONDecoder(parse_constant=_not_finite)
+
+
 def row_of(line: bytes) -> Row | None:
     """The row in a line; None when it is damaged or says no epoch."""
     try:
-        row = json.loads(line, parse_constant=_not_finite)
+        row = _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     epoch = row.get("epoch") if isinstance(row, dict) else None
     return row if isinstance(epoch, int) and not isinstance(epoch, bool) else None
 
 
-def _not_finite(constant: str) -> None:
-    """NaN and infinity are no JSON, and say nothing to a chart."""
+def finite_number(value: Any) -> float | None:
+    """A number of a JSON file as a float; None for what is none, or has no place on an axis."""
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+@lru_cache(maxsize=1024)
+def _better(key: str) -> int:
+    """1 for a metric of which more is better, -1 for one of which less is, 0 for what has no best."""
+    if key.endswith("loss"):
+        return -1
+    return 1 if key.endswith(("accuracy", "recall")) else 0

@@ -87,7 +87,7 @@ class RunIndex:
         self.reads += 1
         log = (known.log if known else None) or MetricsLog(Path(path, METRICS_FILE), max_rows=SPARKLINE_VALUES)
         summary = _summary(Run(Path(path)), log)
-        moving = summary is not None and summary.state.status in ("running", "queued")
+        moving = summary is not None and summary.state.is_due()
         newest = max(status.st_mtime_ns, metrics[1] if metrics else 0)
         return _Entry(seen, not moving and newest + _SETTLED_NS < now_ns, summary, log if moving else None)
 

@@ -34,7 +34,7 @@ from pianistid_core.atomic import replacing, write_atomically
 from pianistid_core.confusion import Confusion as Confusion
 from pianistid_core.confusion import RecordingOutcome as RecordingOutcome
 from pianistid_core.errors import RunError
-from pianistid_core.metrics_log import Curves, last_row, row_of, shared_log
+from pianistid_core.metrics_log import Curves, finite_number, last_row, row_of, shared_log
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_labels import RunLabels as RunLabels
 from pianistid_core.run_log import Failure as Failure
@@ -74,6 +74,10 @@ class RunState:
     started: float | None = None
     updated: float | None = None
     pid: int | None = None
+
+    def is_due(self) -> bool:
+        """Whether the run has a process, or was just started and will have one."""
+        return self.status == "running" or (self.status == "queued" and self.reason == STARTING)
 
 
 @dataclass(frozen=True)
@@ -185,8 +189,7 @@ class Run:
 
     def is_due(self) -> bool:
         """Whether the run has a process, or was just started and will have one."""
-        state = self.state()
-        return state.status == "running" or (state.status == "queued" and state.reason == STARTING)
+        return self.state().is_due()
 
     def failure(self) -> Failure | None:
         """Why the run failed, in words; None when it did not."""
@@ -210,10 +213,10 @@ class Run:
         if status is None:
             return RunState("interrupted", "its state.json is damaged; resume to go on")
         reason = str(said.get("reason", ""))
-        started = _number(said.get("started"))
+        started = finite_number(said.get("started"))
         common: dict[str, Any] = {
             "epoch": epochs_done,
-            "epochs": int(_number(said.get("epochs")) or 0),
+            "epochs": int(finite_number(said.get("epochs")) or 0),
             "started": started,
             "updated": self._updated(),
         }
@@ -499,8 +502,8 @@ class Run:
     def summary(self, curves: Curves | None = None) -> RunSummary:
         """What a list of runs shows; `curves` are its metrics, where the caller has read them."""
         curves = curves or shared_log(self.metrics_path, SPARKLINE_VALUES).refresh()
-        accuracies = (_number(row.get("test_recording_accuracy")) for row in curves.rows)
-        made = _number((self._read_json("run.json") or {}).get("created"))
+        accuracies = (finite_number(row.get("test_recording_accuracy")) for row in curves.rows)
+        made = finite_number((self._read_json("run.json") or {}).get("created"))
         return RunSummary(
             self.id,
             self.path,
@@ -591,10 +594,6 @@ def _plain_object(text: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _signal_name(number: int) -> str:

@@ -8,7 +8,6 @@ is set anew each epoch, and a checkpoint in the middle of an epoch holds its sta
 
 import errno
 import logging
-import math
 import os
 import time
 from collections import Counter
@@ -21,25 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pianistid_core.checkpoints import load_state, read_checkpoint
 from pianistid_core.config import RunConfig, flatten, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.devices import choose_device, environment
-from pianistid_core.errors import CheckpointError, DataError, PianistIDError, RunError
+from pianistid_core.devices import choose_device, environment, peak_memory_bytes
+from pianistid_core.errors import CheckpointError, DataError, MidiError, PianistIDError, RunError
 from pianistid_core.evaluation import Metrics, measure, predict
+from pianistid_core.learning import DivergedError, Learner, class_names_of, clips_of
 from pianistid_core.loader import Batch, ClipDataset, make_loader
-from pianistid_core.models import build_model
-from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import resumable_checkpoint
+from pianistid_core.run_log import FailureKind
 from pianistid_core.runs import Run, RunState, Status
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.tracking import Tracker, open_tracker
-from pianistid_core.training_options import TripletOptions
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +113,7 @@ def _train(
     trainer: _Trainer | None = None
     status: Status = "interrupted"
     reason = "interrupted at once; resume to go on from its latest checkpoint"
+    failure: FailureKind | None = None
     try:
         trainer = _Trainer(config, root, run, device, signalled, on_progress)
         trainer.fit()
@@ -123,15 +121,15 @@ def _train(
     except Stop as stop:
         status, reason = ENDINGS[stop.kind]
     except PianistIDError as error:
-        status, reason = "failed", str(error)
+        status, reason, failure = "failed", str(error), failure_kind(error)
         log.error("run %s failed: %s", run.id, reason)
         raise
     except Exception as error:
-        status, reason = "failed", failure_in_words(error, config)
+        status, reason, failure = "failed", failure_in_words(error, config), failure_kind(error)
         log.exception("run %s failed: %s", run.id, reason)
         raise RunError(reason) from error
     finally:
-        run.set_state(status, reason, epochs=config.epochs)
+        run.set_state(status, reason, epochs=config.epochs, failure=failure)
         run.clear_stop()
         if trainer is not None:
             trainer.tracker.end("FINISHED" if status == "finished" else "KILLED" if status == "stopped" else "FAILED")
@@ -162,11 +160,10 @@ class _Trainer:
         resumable = resumable_checkpoint(config, run)
 
         self.caches = {part: self._open_cache(root, part) for part in ("train", "test", "validation")}
-        self.class_names = _class_names(self.caches["train"], config)
-        torch.manual_seed(config.seed)
-        self.model = build_model(config.encoder_module, config.model_cfg, len(self.class_names)).to(self.device)
-        self.optimiser = make_optimiser(config, self.model)
-        self.scheduler = make_scheduler(config, self.optimiser)
+        self.class_names = class_names_of(config, self.caches["train"])
+        self.learner = Learner(config, self.device, len(self.class_names))
+        self.model, self.optimiser = self.learner.model, self.learner.optimiser
+        self.scheduler = self.learner.scheduler
         self.train_clips = self._dataset("train", training=True)
         if resumable is not None:
             self._resume(resumable)
@@ -213,6 +210,7 @@ class _Trainer:
                 "test_macro_recall": test.macro_recall,
                 "lr": lr,
                 "test_skipped": sum(test.skipped.values()),
+                "peak_memory_mb": round(peak_memory_bytes(self.device) / 1e6, 1),
             }
             self._close_epoch(epoch, row, test)
             self._epoch_s = time.perf_counter() - began
@@ -221,7 +219,7 @@ class _Trainer:
     def _train_pass(self) -> dict[str, Any]:
         position, began = self.position, time.perf_counter()
         if position.batch == 0:
-            torch.manual_seed(_epoch_seed(self.config.seed, position.epoch))
+            torch.manual_seed(epoch_seed(self.config.seed, position.epoch))
         self.train_clips.set_epoch(position.epoch)
         loader = make_loader(
             self.train_clips,
@@ -238,8 +236,15 @@ class _Trainer:
             if len(batch.labels):
                 self._learn(batch, position)
             position.batch += 1
-            loss = position.loss_sum / max(1, position.n_clips)
-            self._show("train", position.batch, n_batches, loss=loss, seconds=time.perf_counter() - began)
+            elapsed = time.perf_counter() - began
+            self._show(
+                "train",
+                position.batch,
+                n_batches,
+                seconds=elapsed,
+                loss=position.loss_sum / max(1, position.n_clips),
+                clips_per_second=position.n_clips / max(1e-9, position.seconds + elapsed),
+            )
         if position.n_clips == 0:
             reason = next(iter(position.skipped), "it is empty")
             raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
@@ -255,27 +260,10 @@ class _Trainer:
 
     def _learn(self, batch: Batch, position: _Position) -> None:
         """One step of the optimiser."""
-        rolls = batch.rolls.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        self.optimiser.zero_grad(set_to_none=True)
-        features = self.model.forward_features(rolls)
-        logits = self.model.head(features)
-        loss = functional.cross_entropy(logits, labels)
-        options = self.config.loss_cfg
-        if batch.positives is not None and isinstance(options, TripletOptions):
-            positives = self.model.forward_features(batch.positives.to(self.device, non_blocking=True))
-            loss = loss + triplet_loss(features, positives, labels, options.margin, options.similarity)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise RunError(
-                f"the loss is {value} in epoch {position.epoch + 1}, batch {position.batch + 1}: training has "
-                "diverged; lower optim_cfg.lr and start again"
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        position.loss_sum += value * len(labels)
-        position.n_correct += int((logits.argmax(dim=1) == labels).sum())
-        position.n_clips += len(labels)
+        step = self.learner.learn(batch, f"epoch {position.epoch + 1}, batch {position.batch + 1}")
+        position.loss_sum += step.loss * step.n_clips
+        position.n_correct += step.n_correct
+        position.n_clips += step.n_clips
 
     def _close_epoch(self, epoch: int, row: dict[str, Any], test: Metrics) -> None:
         self.position = self.position.next_epoch()
@@ -340,14 +328,7 @@ class _Trainer:
         return open_note_cache(root, self.config.data_split_dir, part, progress=progress)
 
     def _dataset(self, part: str, *, training: bool) -> ClipDataset:
-        return ClipDataset(
-            self.caches[part],
-            self.config.train_dataset_cfg if training else self.config.test_dataset_cfg,
-            seed=self.config.seed,
-            training=training,
-            classify_dataset=self.config.classify_dataset,
-            with_positives=training and self.config.loss_type == "cce+triplet",
-        )
+        return clips_of(self.config, self.caches[part], training=training)
 
     def _step_scheduler(self, test: Metrics) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -385,12 +366,9 @@ class _Trainer:
         if not options.save_checkpoints and not asked:
             return
         position = self.position
-        cuda = self.device.type == "cuda"
         state = {
             "format": CHECKPOINT_FORMAT,
-            "model_state_dict": self.model.state_dict(),
-            "optimizer_state_dict": self.optimiser.state_dict(),
-            "scheduler_state_dict": self.scheduler.state_dict() if self.scheduler is not None else None,
+            **self.learner.state(),
             "epoch": position.epoch,
             "batch": position.batch,
             "loss_sum": position.loss_sum,
@@ -398,8 +376,6 @@ class _Trainer:
             "n_clips": position.n_clips,
             "seconds": position.seconds,
             "skipped": dict(position.skipped),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if cuda else None,
             "config": to_dict(self.config),
             "class_names": list(self.class_names),
             "data_fingerprint": self.caches["train"].fingerprint,
@@ -470,6 +446,19 @@ def failure_in_words(error: Exception, config: RunConfig) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def failure_kind(error: Exception) -> FailureKind | None:
+    """What kind of failure an error is; None when it is of no kind of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "disk full"
+    if isinstance(error, FileNotFoundError):
+        return "missing file"
+    if isinstance(error, DivergedError):
+        return "loss is not a number"
+    return "bad data" if isinstance(error, DataError | MidiError) else None
+
+
 @contextmanager
 def _logging_to(run: Run) -> Iterator[None]:
     """Writes the package's log to the run's log.txt, unless stderr goes there already."""
@@ -493,11 +482,7 @@ def _logging_to(run: Run) -> Iterator[None]:
         handler.close()
 
 
-def _class_names(cache: NoteCache, config: RunConfig) -> tuple[str, ...]:
-    return cache.source_names if config.classify_dataset else cache.class_names
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
     """One seed for torch per epoch, so that an epoch's chance does not depend on those before it."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 

@@ -22,7 +22,7 @@ from pianistid_core.runs import Run
 from pianistid_core.training import train
 from tiny import PIANISTS, make_notes, tiny_config, until
 
-TIMES = ("seconds", "clips_per_second")
+TIMES = ("seconds", "clips_per_second", "peak_memory_mb")
 
 
 def numbers(run: Run) -> list[dict[str, Any]]:
