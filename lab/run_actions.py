@@ -1,0 +1,190 @@
+"""What the buttons of the Runs page do to one or many runs; one run that refuses is named, and the others are done."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+import actions
+import cached
+import state
+from pianistid_core import launch, trash
+from pianistid_core.errors import PianistIDError
+from pianistid_core.run_config import config_of
+from pianistid_core.runs import WAITING, Run, RunLabels, StopKind
+from wording import count, listed
+
+UNDO = "runs.undo"
+GO_BUILD = "runs.go_build"
+_SAID = 4
+
+
+def runs_of(ids: Sequence[str]) -> list[Run]:
+    """The runs of these names in the data root; those that are gone are left out, and said."""
+    found = []
+    gone = []
+    for id in ids:
+        try:
+            found.append(Run.find(state.data_root().checkpoints_dir, id))
+        except PianistIDError:
+            gone.append(id)
+    if gone:
+        state.complain(f"{listed(gone, _SAID)} {'is' if len(gone) == 1 else 'are'} not here any more")
+    return found
+
+
+def each(runs: Sequence[Run], do: Callable[[Run], object], done: str) -> list[Run]:
+    """Does something to each run, and gives those that it was done to; `done` says what, as in "stopped"."""
+    well: list[Run] = []
+    refused: list[str] = []
+    for run in runs:
+        try:
+            do(run)
+        except PianistIDError as error:
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"run {run.id}: the system refused ({error.strerror or error})")
+        else:
+            well.append(run)
+    if refused:
+        state.complain("; ".join(refused[:_SAID]) + (f"; and {len(refused) - _SAID} more" if refused[_SAID:] else ""))
+    if well:
+        state.notify(f"{count(len(well), 'run')} {done}")
+    return well
+
+
+def relabel(ids: Sequence[str], change: Callable[[RunLabels], RunLabels], done: str) -> None:
+    """Changes what is said of runs."""
+    each(runs_of(ids), lambda run: run.set_labels(change(run.labels())), done)
+
+
+def star(ids: Sequence[str], on: bool) -> None:
+    """Stars runs, or takes the star away."""
+    relabel(ids, lambda labels: replace(labels, starred=on), "starred" if on else "without a star now")
+
+
+def archive(ids: Sequence[str], on: bool) -> None:
+    """Puts runs away, or back into the list."""
+    relabel(ids, lambda labels: replace(labels, archived=on), "archived" if on else "back in the list")
+
+
+def add_tag(ids: Sequence[str], key: str) -> None:
+    """Adds the tag that was typed into a field to runs, and empties the field."""
+    tag = str(st.session_state.get(key) or "").strip()
+    if tag:
+        relabel(ids, lambda labels: replace(labels, tags=(*labels.tags, tag)), f"tagged {tag}")
+        st.session_state[key] = ""
+
+
+def set_tags(id: str, key: str) -> None:
+    """Keeps the tags that were chosen for one run."""
+    tags = tuple(str(tag) for tag in st.session_state.get(key) or ())
+    _set_one(id, lambda labels: replace(labels, tags=tags))
+
+
+def set_note(id: str, key: str) -> None:
+    """Keeps the note that was written for one run."""
+    note = str(st.session_state.get(key) or "")
+    _set_one(id, lambda labels: replace(labels, note=note))
+
+
+def _set_one(id: str, change: Callable[[RunLabels], RunLabels]) -> None:
+    for run in runs_of([id]):
+        actions.attempt(lambda run=run: run.set_labels(change(run.labels())))  # type: ignore[misc]
+
+
+def stop(ids: Sequence[str], kind: StopKind) -> None:
+    """Asks runs to stop; one that waits in the queue is taken out of it."""
+    queue = cached.run_queue(state.data_root())
+    waiting = {entry.run_id: entry.id for entry in queue.entries()}
+
+    def end(run: Run) -> None:
+        if run.state().reason == WAITING and run.id in waiting:
+            queue.remove(waiting[run.id])
+        else:
+            launch.stop(run, kind)
+
+    each(runs_of(ids), end, "asked to stop")
+
+
+def resume(ids: Sequence[str]) -> None:
+    """Goes on with runs: one is started, several go to the end of the queue, since one trains at a time."""
+    root = state.data_root()
+    runs = runs_of(ids)
+    if len(runs) == 1:
+        each(runs, lambda run: launch.resume(run, root), "going on from the latest checkpoint")
+        return
+    queue = cached.run_queue(root)
+    from pianistid_core.run_config import config_to_resume
+
+    each(runs, lambda run: queue.add([config_to_resume(run, root)]), "waiting in the queue to go on")
+
+
+def first_in_queue(ids: Sequence[str]) -> None:
+    """Moves those of these runs that wait to the front of the queue, in the order in which they stood."""
+    queue = cached.run_queue(state.data_root())
+    chosen = [entry for entry in queue.entries() if entry.run_id in ids]
+    moved = [entry for entry in reversed(chosen) if actions.attempt(lambda e=entry: queue.move(e.id, 0))]  # type: ignore[misc]
+    if moved:
+        state.notify(f"{count(len(moved), 'run')} at the front of the queue")
+    else:
+        state.complain("none of these runs waits in the queue")
+
+
+def discard(ids: Sequence[str]) -> None:
+    """Moves runs to the trash, and keeps in mind which, for the undo."""
+    thrown: list[trash.Discarded] = []
+    each(runs_of(ids), lambda run: thrown.append(trash.discard(run)), "moved to the trash")
+    if thrown:
+        st.session_state[UNDO] = tuple((one.id, one.run_id) for one in thrown)
+        state.take_notice()  # the line with the undo says it
+    if st.session_state.get(state.RUN) in {one.run_id for one in thrown}:
+        st.session_state[state.RUN] = None
+
+
+def restore(trash_ids: Sequence[str]) -> None:
+    """Puts runs back from the trash."""
+    folder = state.data_root().checkpoints_dir
+    n = sum(actions.attempt(lambda id=id: trash.restore(folder, id)) for id in trash_ids)  # type: ignore[misc]
+    if n:
+        state.notify(f"{count(n, 'run is', 'runs are')} back in the list")
+    left = {id for id, _ in st.session_state.get(UNDO, ())} - set(trash_ids)
+    if not left:
+        st.session_state.pop(UNDO, None)
+
+
+def undo() -> None:
+    """Puts back what was just moved to the trash."""
+    restore([id for id, _ in st.session_state.get(UNDO, ())])
+
+
+def forget_undo() -> None:
+    """Takes the line with the undo away; the runs stay in the trash."""
+    st.session_state.pop(UNDO, None)
+
+
+def empty_trash(trash_ids: Sequence[str] | None) -> None:
+    """Removes runs of the trash for good; all of them when none are named."""
+    folder = state.data_root().checkpoints_dir
+    forget_undo()
+
+    def remove() -> None:
+        n = trash.empty(folder, trash_ids)
+        state.notify(f"{count(n, 'run')} removed for good")
+
+    actions.attempt(remove)
+
+
+def clone(run: Run) -> None:
+    """Puts a run's config into the Build form; the page then turns to it."""
+
+    def take() -> None:
+        actions.draft_from(config_of(run), f"run: {run.id}")
+        st.session_state[GO_BUILD] = True
+
+    actions.attempt(take)
+
+
+def delete_checkpoint(run: Run, name: str) -> None:
+    """Removes one checkpoint of a run."""
+    actions.attempt(lambda: run.delete_checkpoint(name), f"{name} is deleted.")

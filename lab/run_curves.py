@@ -1,0 +1,102 @@
+"""The curves of one run, live: loss, accuracy and learning rate, smoothed or not, by epoch or by time."""
+
+import csv
+import io
+
+import streamlit as st
+
+import cached
+import palette
+import run_charts
+from components.chart import show_chart
+from guard import guard
+from pianistid_core.runs import Run
+from wording import count
+
+BY_EPOCH, BY_TIME = "Epoch", "Time"
+
+
+def draw(run: Run, *, tick_s: float | None) -> None:
+    """Draws the controls, which stand still, and below them what follows the training."""
+    slider, scale, axis, live, data = st.columns([3, 1.6, 2, 1.3, 1.6], vertical_alignment="bottom")
+    smooth = slider.slider(
+        "Smoothing", 0.0, 0.95, 0.0, 0.05, key="curves_smooth",
+        help="Shows a running mean; the figures as measured stay behind it, faint.",
+    )  # fmt: skip
+    log = scale.toggle("Log scale", key="curves_log", help="Draws the losses and the learning rate by powers of ten.")
+    across = axis.segmented_control(
+        "Along", [BY_EPOCH, BY_TIME], default=BY_EPOCH, key="curves_axis", required=True,
+        help="Epochs done, or time spent training.",
+    )  # fmt: skip
+    follow = True
+    if tick_s is not None:
+        follow = live.toggle(
+            "Live", True, key="live_follow", help="Off holds the curves still, so that you can zoom into them."
+        )
+    data.download_button(
+        "Data", lambda: table(run), file_name=f"{run.path.name}_metrics.csv", mime="text/csv", on_click="ignore",
+        key="curves_data", icon=":material/download:", help="Every epoch and every figure, as CSV.",
+    )  # fmt: skip
+    every = tick_s if follow else None
+    st.fragment(charts_of, run_every=every, key="live_curves")(run, smooth, log, across == BY_TIME)
+
+
+@guard
+def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
+    """The three charts; only what was appended to the metrics is read."""
+    found = cached.metrics_log(run).refresh()
+    if not found.rows:
+        st.info("The curves begin when the first epoch is done.", icon=":material/show_chart:")
+        return
+    colours = palette.current()
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Accuracy**")
+        chart = run_charts.curves(
+            found.rows, run_charts.ACCURACIES, colours, title="Accuracy", smooth=smooth, by_time=by_time,
+            total_s=found.seconds, per_cent=True,
+        )  # fmt: skip
+        show_chart(chart, key="accuracy_chart")
+    with right:
+        st.markdown("**Loss**")
+        chart = run_charts.curves(
+            found.rows, run_charts.LOSSES, colours, title="Loss", smooth=smooth, log=log, by_time=by_time,
+            total_s=found.seconds,
+        )  # fmt: skip
+        show_chart(chart, key="loss_chart")
+    with left:
+        st.markdown("**Learning rate**")
+        chart = run_charts.curves(
+            found.rows, run_charts.RATE, colours, title="Learning rate", log=log, by_time=by_time,
+            total_s=found.seconds,
+        )  # fmt: skip
+        show_chart(run_charts.lower(chart), key="rate_chart")
+    with right:
+        st.markdown("**Speed**")
+        chart = run_charts.curves(
+            found.rows, run_charts.SPEED, colours, title="Clips a second", smooth=smooth, by_time=by_time,
+            total_s=found.seconds,
+        )  # fmt: skip
+        show_chart(run_charts.lower(chart), key="speed_chart")
+    notes = []
+    if found.n_rows > len(found.rows):
+        notes.append(f"Of {found.n_rows:,} epochs {len(found.rows):,} are drawn, evenly chosen; the data holds all.")
+    if found.damaged:
+        notes.append(f"{count(found.damaged, 'damaged line was', 'damaged lines were')} passed over.")
+    skipped = found.last.get("skipped")
+    n = sum(skipped.values()) if isinstance(skipped, dict) else skipped
+    if isinstance(n, int) and n:
+        notes.append(f"In the last epoch {count(n, 'clip was', 'clips were')} left out; the log says why.")
+    if notes:
+        st.caption(" ".join(notes))
+
+
+def table(run: Run) -> bytes:
+    """Every epoch of a run as CSV, one column a figure; read whole, and only when it is asked for."""
+    rows = run.metrics()
+    names = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,135 @@
+"""The queue of runs: what trains now, what comes next, in which order."""
+
+import time
+from collections.abc import Callable
+
+import streamlit as st
+
+import actions
+import cached
+import runs_table
+import state
+from guard import guard
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.run_queue import QueueEntry, RunQueue
+from pianistid_core.runs import Run, RunSummary
+from wording import ago, count, duration, plain
+
+TICK_S = 2.0
+SHOWN = 25
+
+
+def draw(root: DataRoot, runs: list[RunSummary]) -> None:
+    """Draws what trains now and the runs that wait."""
+    queue = cached.run_queue(root)
+    entries = queue.entries()
+    running = [run for run in runs if run.state.status == "running"]
+    now = (queue.paused, tuple(entry.id for entry in entries), tuple(run.id for run in running))
+    st.fragment(watch, run_every=TICK_S if entries or running else 10.0, key="queue_watch")(root, now)
+    controls(queue, len(entries))
+    if not entries and not running:
+        with st.container(border=True, width=640, key="no_queue"):
+            st.markdown("##### Nothing waits")
+            st.write("Runs that you queue on the Build page stand here, and train one after the other.")
+            st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
+        return
+    if running:
+        st.markdown("**Now**")
+        st.fragment(what_runs, run_every=TICK_S, key="queue_running")([run.id for run in running])
+    if entries:
+        st.markdown("**Next**")
+    eta = left_of(Run(running[0].path)) if running else None
+    for place, entry in enumerate(entries[:SHOWN]):
+        waiting(queue, entry, place, len(entries), starts(place, eta, bool(running), queue.paused))
+    if len(entries) > SHOWN:
+        st.caption(plain(f"And {len(entries) - SHOWN} more after these."))
+
+
+@guard
+def watch(root: DataRoot, known: tuple[bool, tuple[str, ...], tuple[str, ...]]) -> None:
+    """Draws the page anew when a run of the queue began or ended, or another page changed the queue."""
+    queue = cached.run_queue(root)
+    running = tuple(run.id for run in cached.run_index(root).summaries() if run.state.status == "running")
+    if (queue.paused, tuple(entry.id for entry in queue.entries()), running) != known:
+        st.rerun()
+
+
+@guard
+def what_runs(ids: list[str]) -> None:
+    """What trains now, how far it is, and when it should be done."""
+    for id in ids:
+        run = Run.find(state.data_root().checkpoints_dir, id)
+        now = run.state()
+        left = left_of(run)
+        words = f"{id}: epoch {now.epoch} of {now.epochs} done" + (f", about {duration(left)} left" if left else "")
+        st.progress(runs_table.progress_of(now), text=plain(words))
+
+
+def left_of(run: Run) -> float | None:
+    """The seconds that a run needs to its end, as it says itself."""
+    eta = (run.progress() or {}).get("eta_s")
+    return float(eta) if isinstance(eta, int | float) and eta > 0 else None
+
+
+def starts(place: int, eta: float | None, busy: bool, paused: bool) -> str:
+    """When a waiting run should start, as far as that is known."""
+    if paused:
+        return "waits until the queue goes on"
+    if place:
+        return f"after the {count(place, 'run')} before it"
+    if not busy:
+        return "starts now"
+    return f"starts in about {duration(eta)}" if eta else "starts when the run before it ends"
+
+
+def controls(queue: RunQueue, n: int) -> None:
+    """Whether the queue goes on."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        words = f"{count(n, 'run waits', 'runs wait')}. One trains at a time."
+        st.markdown(plain(f"{words} The queue is paused." if queue.paused else words), width="content")
+        if queue.paused:
+            st.button(
+                "Go on", key="queue_unpause", icon=":material/play_arrow:", type="primary",
+                on_click=step, args=(queue.unpause, "The queue goes on."), help="Starts the next run that waits.",
+            )  # fmt: skip
+        else:
+            st.button(
+                "Pause", key="queue_pause", icon=":material/pause:", on_click=step,
+                args=(queue.pause, "No further run is started."), help="Starts no further run; what trains goes on.",
+            )  # fmt: skip
+
+
+def step(action: Callable[[], None], done: str) -> None:
+    """Changes the queue, and says what came of it."""
+    actions.attempt(action, done)
+
+
+def waiting(queue: RunQueue, entry: QueueEntry, place: int, n: int, when: str) -> None:
+    """One run that waits, with its buttons."""
+
+    def move(to: int) -> None:
+        actions.attempt(lambda: queue.move(entry.id, to))
+
+    def remove() -> None:
+        actions.attempt(lambda: queue.remove(entry.id), f"{entry.run_id} is taken out of the queue.")
+
+    with (
+        st.container(border=True, key=f"queue_{entry.id}"),
+        st.container(horizontal=True, vertical_alignment="center", gap="small"),
+    ):
+        name = plain(entry.run_id)
+        facts = plain(f"({count(entry.epochs, 'epoch')}, {when}; queued {ago(entry.queued, time.time())})")
+        st.markdown(f"**{place + 1}\\. {name}** {facts}", width="stretch")
+        for action, label, icon, off, to in (
+            ("up", "Earlier", ":material/arrow_upward:", place == 0, place - 1),
+            ("down", "Later", ":material/arrow_downward:", place == n - 1, place + 1),
+            ("top", "Next", ":material/vertical_align_top:", place == 0, 0),
+        ):
+            st.button(
+                label, key=f"{action}_{entry.id}", icon=icon, disabled=off, on_click=move, args=(to,),
+                help=f"Moves it: {label.lower()}.",
+            )  # fmt: skip
+        st.button(
+            "Remove", key=f"remove_{entry.id}", icon=":material/close:", type="tertiary", on_click=remove,
+            help="Takes it out of the queue; nothing that it trained before is lost.",
+        )  # fmt: skip
