@@ -7,19 +7,21 @@ from guard import guarded
 
 st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")
 
-page = st.navigation(
-    {
-        "": [st.Page("views/home.py", title="Home", icon=":material/home:", default=True)],
-        "Train": [
-            st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
-            st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
-            st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
-        ],
-        "Listen": [
-            st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
-        ],
-    }
-)
-sidebar.draw()
+PAGES = {
+    "": [st.Page("views/home.py", title="Home", icon=":material/home:", default=True)],
+    "Train": [
+        st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
+        st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
+        st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
+    ],
+    "Listen": [
+        st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
+    ],
+    "Settings": [
+        st.Page("views/tracking.py", title="Tracking", icon=":material/timeline:", url_path="tracking"),
+    ],
+}
+page = st.navigation(PAGES, position="hidden")
+sidebar.draw(PAGES)
 with guarded():
     page.run()

@@ -1,45 +1,115 @@
-"""What stands beside every page: the name, the data root in use, and what is training."""
+"""What stands beside every page: the name, the pages, what is training, and the data root in use."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+import cached
+import runs_table
 import state
+from guard import guarded
+from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
-from pianistid_core.runs import list_runs
-from wording import count, one_line, plain, sentence
+from pianistid_core.runs import Run, RunSummary
+from wording import count, duration, one_line, plain, sentence
 
 _HERE = Path(__file__).parent / "components"
+_MOST_RUNNING = 2
+_LOOK_EVERY_S = 3
+
+Pages = Mapping[str, Sequence[Any]]
 
 
-def draw() -> None:
-    """Draws the sidebar below the navigation."""
+def draw(pages: Pages) -> None:
+    """Draws the sidebar with the navigation, and what callbacks left to be said."""
     st.html(_HERE / "lab.css")
     st.logo((_HERE / "logo.svg").read_text(encoding="utf-8"), size="large")
     with st.sidebar:
+        _navigation(pages)
         try:
             root = state.data_root()
         except PianistIDError as error:
             st.error(sentence(error))
             _chooser("")
             st.stop()
-        running = [run for run in list_runs(root.checkpoints_dir) if run.state.status == "running"]
-        if running:
-            st.page_link(
-                "views/runs.py",
-                label=f"{count(len(running), 'run')} training",
-                icon=":material/graphic_eq:",
-                query_params={state.RUN: running[0].id},
-            )
-        st.caption("Data root")
-        st.code(_short(root.path), language=None, wrap_lines=True)
-        _chooser(str(root.path))
+        with guarded():
+            _training(root)
+        _data_root(root)
     notice = state.take_notice()
     if notice:
         st.toast(plain(notice, 600))
     complaint = state.take_complaint()
     if complaint:
         st.error(sentence(complaint), icon=":material/error:")
+
+
+def _navigation(pages: Pages) -> None:
+    """The pages by section. Streamlit's own menu puts list items into blocks, which screen readers stumble over."""
+    with st.container(key="nav", gap=None):
+        for section, links in pages.items():
+            if section:
+                st.caption(section)
+            for page in links:
+                st.page_link(page, width="stretch")
+
+
+def _training(root: DataRoot) -> None:
+    """The runs that train now, each with how far it is; and how many wait."""
+    running = running_now(root)
+    queue = cached.run_queue(root)
+    try:
+        queue.wake()
+        waiting = len(queue.files.ids("waiting"))
+    except (PianistIDError, OSError) as error:
+        st.warning(sentence(error), icon=":material/hourglass_disabled:")
+        waiting = 0
+    if not running and not waiting:
+        return
+    with st.container(key="nav_training", gap="xsmall"):
+        st.caption("Training now")
+        for run in running[:_MOST_RUNNING]:
+            st.page_link(
+                "views/runs.py", label=plain(run.id, 40), icon=runs_table.STATES["running"][1], width="stretch",
+                query_params={state.RUN: run.id}, help="Watch this run.",
+            )  # fmt: skip
+        if running:
+            _progress(root, [run.id for run in running])
+        more = [f"{len(running) - _MOST_RUNNING} more"] if len(running) > _MOST_RUNNING else []
+        more += [f"{waiting} waiting" + (", paused" if queue.paused else "")] if waiting else []
+        if more:
+            st.caption(plain("; ".join(more)))
+
+
+def running_now(root: DataRoot) -> list[RunSummary]:
+    """The runs that train now, newest first."""
+    return [run for run in cached.run_index(root).summaries() if run.state.status == "running"]
+
+
+@st.fragment(run_every=_LOOK_EVERY_S, key="sidebar_progress")
+def _progress(root: DataRoot, ids: Sequence[str]) -> None:
+    running = running_now(root)
+    if [run.id for run in running] != list(ids):
+        st.rerun()
+    for run in running[:_MOST_RUNNING]:
+        st.progress(runs_table.progress_of(run.state), text=plain(how_far(run)))
+
+
+def how_far(run: RunSummary) -> str:
+    """How far a run is, in words: its epoch, and how long it will still take where that is known."""
+    progress = Run(run.path).progress() or {}
+    words = f"Epoch {run.state.epoch} of {run.state.epochs}" if run.state.epochs else count(run.state.epoch, "epoch")
+    left = progress.get("eta_s")
+    return f"{words}, {duration(left)} left" if isinstance(left, int | float) else words
+
+
+def _data_root(root: DataRoot) -> None:
+    with st.container(key="nav_root", gap=None):
+        st.caption("Data root")
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.markdown(f":material/folder: {plain(_short(root.path), 120)}", width="stretch")
+            _chooser(str(root.path))
 
 
 def _short(path: Path) -> str:
@@ -51,11 +121,14 @@ def _short(path: Path) -> str:
 
 
 def _chooser(path: str) -> None:
-    with st.popover("Change", icon=":material/folder_open:", type="tertiary"), st.form("data_root", border=False):
+    with (
+        st.popover("Change", key="root_popover", type="tertiary", help="Work with another folder."),
+        st.form("data_root", border=False),
+    ):
         chosen = st.text_input(
             "Folder", value=path, help="The folder that holds data, splits and runs. Empty goes back to the default."
         )
-        if st.form_submit_button("Use this folder", type="primary"):
+        if st.form_submit_button("Use this folder", type="primary", help="Takes effect for all open tabs."):
             try:
                 state.choose_data_root(chosen)
             except PianistIDError as error:
