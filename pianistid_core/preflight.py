@@ -2,16 +2,56 @@
 
 `preflight` reads the data, builds the network, trains and evaluates a few batches through the code of training itself,
 writes a checkpoint and reads it back, and looks at the disk. Nothing is left behind and no run folder is made.
+`run_preflight` does so in a process of its own (`python -m pianistid_core.preflight ROOT CACHE TOKEN`, the config as
+JSON on standard input, a line of JSON for each check on standard output), so that who asks never loads torch.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from pianistid_core.config import RunConfig
-from pianistid_core.datasets.root import DataRoot
+import numpy as np
+import psutil
+
+from pianistid_core.config import RunConfig, parse_config, to_dict
+from pianistid_core.datasets.root import PARTS, DataRoot, Split, require_clips
+from pianistid_core.errors import DataError, PianistIDError, RunError
+from pianistid_core.run_config import resumable_checkpoint, run_for
+from pianistid_core.runs import Confusion, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from pianistid_core.datasets.cache import NoteCache
+    from pianistid_core.learning import Learner
+    from pianistid_core.loader import Batch, ClipDataset
+
+__all__ = ["Check", "Estimate", "Preflight", "Range", "preflight", "run_preflight"]
 
 OnCheck = Callable[["Check"], None]
+
+_MIN_STEPS = 4  # the first is slower and is not counted
+_MAX_TRAINING_S = 8.0
+_ENOUGH_TRAINING_S = 4.0
+_MAX_EVALUATION_S = 4.0
+_MAX_EVALUATION_BATCHES = 4
+_STARTUP_S = 3.0
+_ROW_BYTES = 1_000  # of an epoch: a row of metrics and a line of the log
+_SCRATCH = ".preflight-"
 
 
 @dataclass(frozen=True)
@@ -45,7 +85,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Preflight:
-    """All checks in their order, and the estimate where everything went well; `device` is what it ran on."""
+    """All checks in their order, and the estimate where enough went well; `device` is what it ran on."""
 
     checks: tuple[Check, ...]
     estimate: Estimate | None
@@ -72,12 +112,511 @@ class Preflight:
 
 
 def preflight(config: RunConfig, root: DataRoot, on_check: OnCheck | None = None) -> Preflight:
-    """Tries everything in this process."""
-    raise NotImplementedError
+    """Tries everything in this process; what goes wrong is a failed check, not an error."""
+    return _Trial(config, root, secrets.token_hex(4), on_check).fly()
+
+
+# --- what is tried ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Measured:
+    """What the checks found out for the estimate; times in seconds."""
+
+    step_s: list[float] = field(default_factory=list)
+    restart_s: float = 0.0
+    eval_s: list[float] = field(default_factory=list)
+    workers_bytes: int = 0
+    checkpoint_bytes: int = 0
+    checkpoint_s: float = 0.0
+    figure_bytes: int = 0
+    figure_s: float = 0.0
+    peak_bytes: int = 0
+
+
+class _Trial:
+    """One preflight: the parts of a run as they are made, and what was found."""
+
+    split: Split
+    device: "torch.device"
+    caches: "dict[str, NoteCache]"
+    learner: "Learner"
+    class_names: tuple[str, ...]
+
+    def __init__(self, config: RunConfig, root: DataRoot, token: str, on_check: OnCheck | None) -> None:
+        self.config, self.root = config, root
+        self.run = run_for(config, root)
+        self.scratch = _scratch(config, root, token)
+        self.on_check = on_check or (lambda check: None)
+        self.on_begin: Callable[[str], None] = lambda name: None
+        self.checks: dict[str, Check] = {}
+        self.measured = _Measured()
+        self.epochs_done = 0
+
+    def fly(self) -> Preflight:
+        """Makes all checks that can be made, and the estimate."""
+        import torch
+
+        threads = torch.get_num_threads()
+        if self.config.num_threads:
+            torch.set_num_threads(self.config.num_threads)
+        try:
+            self._check("Run name", self._look_at_run)
+            self._check("Device", self._choose_device)
+            self._check("Data split", self._read_split)
+            self._check("Clips", self._read_clips, needs=("Data split",))
+            self._check("Network", self._build, needs=("Device", "Clips"))
+            self._check("Training", self._train, needs=("Network",))
+            self._check("Evaluation", self._evaluate, needs=("Training",))
+            self._check("Checkpoint", self._save_and_load, needs=("Training",))
+            self._check("Disk space", self._look_at_disk, needs=("Checkpoint",))
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            torch.set_num_threads(threads)
+        measured = all(self._is_ok(name) for name in ("Training", "Evaluation", "Checkpoint"))
+        device = str(self.device) if self._is_ok("Device") else self.config.device
+        return Preflight(tuple(self.checks.values()), self._estimate() if measured else None, device)
+
+    def _check(self, name: str, action: Callable[[], str], needs: Sequence[str] = ()) -> None:
+        if not all(self._is_ok(need) for need in needs):
+            return
+        from pianistid_core.training import failure_in_words
+
+        self.on_begin(name)
+        began = time.perf_counter()
+        try:
+            ok, detail = True, action()
+        except PianistIDError as error:
+            ok, detail = False, str(error)
+        except Exception as error:  # whatever it is, it would end the run as well
+            ok, detail = False, failure_in_words(error, self.config)
+        self.checks[name] = Check(name, ok, detail, time.perf_counter() - began)
+        self.on_check(self.checks[name])
+
+    def _is_ok(self, name: str) -> bool:
+        return name in self.checks and self.checks[name].ok
+
+    # --- before training ---
+
+    def _look_at_run(self) -> str:
+        state = self.run.state() if self.run.path.is_dir() else None
+        if state is not None and (state.status == "running" or state.reason == "starting"):
+            raise RunError(f"run {self.run.id} is running at this moment; stop it first, or choose another run name")
+        resumable = resumable_checkpoint(self.config, self.run)
+        if resumable is None:
+            return f"{self.run.id} starts from nothing"
+        self.epochs_done = min(len(self.run.metrics()), self.config.epochs)
+        return f"{self.run.id} goes on from {resumable.name}, after {self.epochs_done} of {self.config.epochs} epochs"
+
+    def _choose_device(self) -> str:
+        import torch
+
+        from pianistid_core.devices import choose_device
+
+        self.device = choose_device(self.config.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return f"{self.device}, {torch.cuda.get_device_name(self.device)}"
+        n = torch.get_num_threads()
+        return f"{self.device}, {n} thread{'s' if n > 1 else ''}"
+
+    def _read_split(self) -> str:
+        self.split = self.root.split(self.config.data_split_dir)
+        for part in PARTS:
+            if not self.split.part(part):
+                raise DataError(f"split {self.split.name!r} has an empty {part} part; make it again with more in it")
+            require_clips(self.root, self.split, part)
+        counts = {part: len(self.split.part(part)) for part in PARTS}
+        validation = "test again as" if self.split.validation_is_test else f"{counts['validation']:,}"
+        return (
+            f"{counts['train']:,} training, {counts['test']:,} test and {validation} validation recordings of "
+            f"{len(self.split.class_names)} pianists"
+        )
+
+    def _read_clips(self) -> str:
+        from pianistid_core.datasets.cache import open_note_cache
+        from pianistid_core.learning import class_names_of
+
+        self.caches = {part: open_note_cache(self.root, self.split.name, part) for part in ("train", "test")}
+        self.class_names = class_names_of(self.config, self.caches["train"])
+        clips = {"train": self._clips("train"), "test": self._clips("test")}
+        labels = clips["train"].labels[clips["train"].clips]
+        without = [name for number, name in enumerate(self.class_names) if not np.any(labels == number)]
+        if without:
+            shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+            raise DataError(
+                f"{len(without)} of {len(self.class_names)} have no training clips ({shown}); make the split again, or "
+                "raise train_dataset_cfg.n_clips"
+            )
+        unreadable = sum(len(cache.unreadable) for cache in self.caches.values())
+        left_out = f"; {unreadable:,} unreadable ones are left out" if unreadable else ""
+        return f"{len(clips['train']):,} training and {len(clips['test']):,} test clips{left_out}"
+
+    def _clips(self, part: str) -> "ClipDataset":
+        from pianistid_core.learning import clips_of
+
+        return clips_of(self.config, self.caches[part], training=part == "train")
+
+    def _build(self) -> str:
+        from pianistid_core.learning import Learner
+
+        self.learner = Learner(self.config, self.device, len(self.class_names))
+        n = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        return f"{self.config.encoder_module} with {n:,} parameters"
+
+    # --- training and evaluation ---
+
+    def _train(self) -> str:
+        began = time.perf_counter()
+        losses: list[float] = []
+        seconds: list[float] = []
+        skipped: Counter[str] = Counter()
+        self.learner.model.train()
+        last = began
+        for number, (epoch, is_first, batch) in enumerate(self._training_batches(), start=1):
+            skipped.update(reason for _, reason in batch.skipped)
+            if len(batch.labels):
+                losses.append(self.learner.learn(batch, f"epoch {epoch + 1}, batch {number}").loss)
+            self._synchronise()
+            now = time.perf_counter()
+            if is_first and self.config.num_workers:
+                self.measured.restart_s = now - last  # the loader's processes start anew each epoch
+            elif seconds or number > 1:
+                seconds.append(now - last)
+            last = now
+            if number == 1:
+                first_s = now - began
+            if self._is_enough(seconds, now - began):
+                break
+        if not losses:
+            reason = next(iter(skipped), "it is empty")
+            raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
+        self.measured.step_s = seconds or [first_s]
+        self.measured.workers_bytes = _memory_of_children()
+        step_s = self._steady_step_s()
+        self.measured.restart_s = max(0.0, self.measured.restart_s - step_s)
+        left_out = f"; {sum(skipped.values()):,} clips could not be drawn" if skipped else ""
+        return (
+            f"{len(seconds) + 1} batches of {self.config.batch_size} clips in {_seconds(step_s)} each, the first in "
+            f"{_seconds(first_s)}; loss {losses[-1]:.3f}{left_out}"
+        )
+
+    def _training_batches(self) -> "Iterator[tuple[int, bool, Batch]]":
+        """Batches as training draws them, epoch after epoch: (epoch, whether it is a loader's first, batch)."""
+        import torch
+
+        from pianistid_core.loader import make_loader
+        from pianistid_core.training import epoch_seed
+
+        clips = self._clips("train")
+        for epoch in itertools.count():
+            clips.set_epoch(epoch)
+            torch.manual_seed(epoch_seed(self.config.seed, epoch))
+            loader = make_loader(
+                clips, batch_size=self.config.batch_size, shuffle=True, num_workers=self.config.num_workers
+            )
+            for number, batch in enumerate(loader):
+                yield epoch, number == 0, batch
+
+    def _is_enough(self, seconds: Sequence[float], elapsed: float) -> bool:
+        if len(seconds) + 1 < _MIN_STEPS and (elapsed < _MAX_TRAINING_S or len(seconds) < 2):
+            return False
+        return elapsed > (_ENOUGH_TRAINING_S if len(seconds) >= 10 else _MAX_TRAINING_S)
+
+    def _steady_step_s(self) -> float:
+        """A step once the loader's first batches are used up: whichever is slower, drawing or learning."""
+        median = statistics.median(self.measured.step_s)
+        if not self.config.num_workers:
+            return median
+        clips = self._clips("train")
+        n = min(self.config.batch_size, len(clips), 8)
+        began = time.perf_counter()
+        for index in range(n):
+            clips[index]
+        drawing_s = (time.perf_counter() - began) / n * self.config.batch_size
+        processes = min(self.config.num_workers, os.cpu_count() or 1)
+        return max(median, drawing_s / processes)
+
+    def _evaluate(self) -> str:
+        from pianistid_core.evaluation import measure, predict
+        from pianistid_core.loader import make_loader
+
+        clips = self._clips("test")
+        loader = make_loader(
+            clips, batch_size=self.config.batch_size, shuffle=False, num_workers=self.config.num_workers
+        )
+        times = [time.perf_counter()]
+
+        def some() -> "Iterator[Batch]":
+            for batch in itertools.islice(loader, _MAX_EVALUATION_BATCHES):
+                yield batch
+                if time.perf_counter() - times[0] > _MAX_EVALUATION_S:
+                    return
+
+        def done(n_batches: int) -> None:
+            self._synchronise()
+            times.append(time.perf_counter())
+
+        measured = measure(predict(self.learner.model, some(), self.device, on_batch=done), self.class_names)
+        seconds = [after - before for before, after in itertools.pairwise(times)]
+        self.measured.eval_s = seconds[1:] or seconds
+        return f"{len(seconds)} batches in {_seconds(statistics.median(seconds))} each; loss {measured.loss:.3f}"
+
+    def _synchronise(self) -> None:
+        """Waits for the device: what was asked of a GPU is not done when the call returns."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    # --- disk ---
+
+    def _save_and_load(self) -> str:
+        from pianistid_core.checkpoints import load_state, read_checkpoint
+        from pianistid_core.devices import peak_memory_bytes
+        from pianistid_core.training import CHECKPOINT_FORMAT
+
+        try:
+            for folder in ("confusion", "figures"):
+                (self.scratch / folder).mkdir(parents=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot write where the run would be, in {self.scratch.parent} ({error.strerror or error}); choose "
+                "another place with checkpoint_cfg.checkpoint_dir"
+            ) from error
+        run = Run(self.scratch)
+        began = time.perf_counter()
+        state = {"format": CHECKPOINT_FORMAT, **self.learner.state(), "config": to_dict(self.config)}
+        state |= {"epoch": 1, "batch": 0, "class_names": list(self.class_names)}
+        path = run.save_checkpoint(state, epoch=1, batch=0, keep_old=True)
+        self.measured.checkpoint_s = time.perf_counter() - began
+        self.measured.checkpoint_bytes = path.stat().st_size
+        load_state(self.learner.model, read_checkpoint(path)["model_state_dict"], source=path.name)
+        path.unlink()
+        n = len(self.class_names)
+        began = time.perf_counter()
+        run.save_confusion(1, Confusion(self.class_names, np.full((n, n), 10, np.int64)))
+        self.measured.figure_s = time.perf_counter() - began
+        self.measured.figure_bytes = run.size_bytes()
+        self.measured.peak_bytes = peak_memory_bytes(self.device)
+        return (
+            f"{_size(self.measured.checkpoint_bytes)} written and read back in {_seconds(self.measured.checkpoint_s)}"
+        )
+
+    def _look_at_disk(self) -> str:
+        free = shutil.disk_usage(self.scratch.parent).free
+        needed = self._disk_bytes()
+        # The next checkpoint is whole before an older one is deleted.
+        most = needed + self.measured.checkpoint_bytes
+        if free < 1.1 * most:
+            raise RunError(
+                f"the run writes about {_size(most)}, and {_size(free)} are free in {self.scratch.parent}; free some "
+                "space, keep only the newest checkpoint (checkpoint_cfg.delete_old_checkpoints), or save fewer"
+            )
+        return f"the run writes about {_size(needed)}; {_size(free)} are free"
+
+    def _disk_bytes(self) -> float:
+        figures = self._n_figures() * self.measured.figure_bytes
+        copies = self._n_checkpoints_kept() + (1 if self.config.mlflow_cfg.use else 0)
+        return copies * self.measured.checkpoint_bytes + figures + self.config.epochs * _ROW_BYTES
+
+    def _n_checkpoints(self) -> int:
+        options = self.config.checkpoint_cfg
+        every = options.checkpoint_after_n_epochs
+        return -(-self.config.epochs // every) if options.save_checkpoints else 0
+
+    def _n_checkpoints_kept(self) -> int:
+        return (
+            min(1, self._n_checkpoints())
+            if self.config.checkpoint_cfg.delete_old_checkpoints
+            else (self._n_checkpoints())
+        )
+
+    def _n_figures(self) -> int:
+        from pianistid_core.training import FIGURE_EVERY_EPOCHS
+
+        epochs = self.config.epochs
+        return len({1, epochs, *range(FIGURE_EVERY_EPOCHS, epochs + 1, FIGURE_EVERY_EPOCHS)}) + 1
+
+    # --- the estimate ---
+
+    def _estimate(self) -> Estimate:
+        measured, config = self.measured, self.config
+        step_s, eval_s = self._steady_step_s(), statistics.median(measured.eval_s)
+        n_train, n_test = (len(self._clips(part)) / config.batch_size for part in ("train", "test"))
+        epoch_s = n_train * step_s + n_test * eval_s + measured.restart_s * (1 + n_test / max(1.0, n_train))
+        # Files come seldom, and are part of the whole rather than of an epoch.
+        share = (config.epochs - self.epochs_done) / config.epochs
+        files_s = share * (self._n_checkpoints() * measured.checkpoint_s + self._n_figures() * measured.figure_s / 2)
+        validation_s = self._n_validation_clips() / config.batch_size * eval_s
+        total_s = _STARTUP_S + (config.epochs - self.epochs_done) * epoch_s + validation_s + files_s
+        spread = _spread(measured.step_s)
+        memory = measured.peak_bytes + (measured.workers_bytes if self.device.type != "cuda" else 0)
+        disk = self._disk_bytes()
+        return Estimate(
+            epoch_s=_around(epoch_s, spread),
+            total_s=_around(total_s, spread),
+            memory_bytes=Range(0.95 * memory, memory, 1.25 * memory),
+            disk_bytes=Range(0.9 * disk, disk, 1.2 * disk + 1e6),
+        )
+
+    def _n_validation_clips(self) -> float:
+        """Told from the recordings' lengths: reading the part itself would cost more than it tells."""
+        if self.split.validation_is_test:
+            return float(len(self._clips("test")))
+        lengths = {part: sum(entry.duration_s for entry in self.split.part(part)) for part in ("test", "validation")}
+        return len(self._clips("test")) * lengths["validation"] / max(1.0, lengths["test"])
+
+
+def _around(likely: float, spread: float) -> Range:
+    return Range(likely * (1 - spread), likely, likely * (1 + 1.5 * spread))
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far an estimate from these may be off, as a share: their own unrest, and what no preflight can see."""
+    if len(seconds) < 2:
+        return 0.35
+    unrest = statistics.stdev(seconds) / statistics.mean(seconds) / len(seconds) ** 0.5
+    return float(min(0.5, 0.12 + 2 * unrest))
+
+
+def _memory_of_children() -> int:
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_full_info().uss
+    return total
+
+
+def _scratch(config: RunConfig, root: DataRoot, token: str) -> Path:
+    """A folder for trying things, on the disk where the run would be; what stands above it is there already."""
+    place = run_for(config, root).path.parent
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    return place / f"{_SCRATCH}{token}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _size(n_bytes: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes / 1e3:,.0f} kB"
+
+
+# --- in a process of its own -----------------------------------------------------------------------------------------
 
 
 def run_preflight(
     config: RunConfig, root: DataRoot, on_check: OnCheck | None = None, timeout_s: float = 180.0
 ) -> Preflight:
-    """Tries everything in a process of its own, which is ended after `timeout_s`."""
-    raise NotImplementedError
+    """Tries everything in a process of its own, which is ended after `timeout_s`; what went wrong is a failed check."""
+    token = secrets.token_hex(4)
+    command = [sys.executable, "-m", "pianistid_core.preflight", str(root.path), str(root.cache_dir), token]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            _kill_tree(process)
+
+        timer = threading.Timer(timeout_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            heard = _Heard(on_check or (lambda check: None))
+            with contextlib.suppress(BrokenPipeError):  # it is gone already: how, its exit status says
+                process.stdin.write(json.dumps(to_dict(config)).encode())  # type: ignore[union-attr]
+                process.stdin.close()  # type: ignore[union-attr]
+            for line in process.stdout or ():
+                heard.line(line)
+            process.wait()
+        finally:
+            timer.cancel()
+            _kill_tree(process)
+            shutil.rmtree(_scratch(config, root, token), ignore_errors=True)
+        if heard.result is not None:
+            return heard.result
+        return heard.cut_short(_why(process.returncode, timeout_s if late.is_set() else None, errors, config), config)
+
+
+class _Heard:
+    """What the process has said so far."""
+
+    def __init__(self, on_check: OnCheck) -> None:
+        self.on_check = on_check
+        self.checks: list[Check] = []
+        self.doing = "Start"
+        self.since = time.monotonic()
+        self.result: Preflight | None = None
+
+    def line(self, line: bytes) -> None:
+        said = json.loads(line)
+        if "begin" in said:
+            self.doing, self.since = said["begin"], time.monotonic()
+        elif "check" in said:
+            self.checks.append(Check(**said["check"]))
+            self.on_check(self.checks[-1])
+        else:
+            self.result = Preflight.from_dict(said["result"])
+
+    def cut_short(self, why: str, config: RunConfig) -> Preflight:
+        """What there is when the process ended before its result: its last undertaking has failed."""
+        failed = Check(self.doing, False, why, time.monotonic() - self.since)
+        self.on_check(failed)
+        return Preflight((*self.checks, failed), None, config.device)
+
+
+def _why(code: int, timeout_s: float | None, errors: IO[bytes], config: RunConfig) -> str:
+    if timeout_s is not None:
+        return (
+            f"it was not done after {timeout_s:.0f} s and was ended; a smaller batch_size (now {config.batch_size}) or "
+            "another device would be quicker, and clips that are read for the first time are quicker the second"
+        )
+    if code == -9:
+        return (
+            "the system ended the process, most likely because memory ran out; lower batch_size (now "
+            f"{config.batch_size}) or num_workers, or choose a smaller network"
+        )
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    last = f": {lines[-1][:300]}" if lines else ""
+    return f"the process ended with {f'signal {-code}' if code < 0 else f'exit status {code}'}{last}"
+
+
+def _kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    process.kill()
+    process.wait()
+
+
+def _main(root: DataRoot, token: str) -> None:
+    # Whatever else is printed must not get between the lines of the answer.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(kind: str, data: object) -> None:
+        answer.write(json.dumps({kind: data}) + "\n")
+        answer.flush()
+
+    config = parse_config(json.load(sys.stdin))
+    trial = _Trial(config, root, token, lambda check: say("check", asdict(check)))
+    trial.on_begin = lambda name: say("begin", name)
+    say("result", trial.fly().to_dict())
+
+
+if __name__ == "__main__":
+    _main(DataRoot(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])

@@ -28,7 +28,7 @@ LEVELS = [
     ["metrics_log", "confusion", "run_labels", "run_log"],
     ["runs"],
     ["run_index", "run_filter", "trash", "intervals"],
-    ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound"],
+    ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "learning"],
     ["mlflow_server", "sweep", "published", "queue_files"],
     ["training", "identify"],
     ["attribution", "neighbours", "profiles", "preflight"],
@@ -42,7 +42,7 @@ LEVELS = [
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 FORBIDDEN_IN_CORE = {"streamlit", "plotly", "lab"}
 HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"} | {"scipy", "captum", "midirenderer"}
-MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices"} | {
+MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices", "learning"} | {
     "attribution", "neighbours", "profiles", "preflight", "explanation"
 }
 
