@@ -105,7 +105,7 @@ def recordings(root: DataRoot, shown: Moment, cell: tuple[int, int]) -> None:
     names = shown.confusion.class_names
     who = f"{names[true]} recognised" if true == heard else f"{names[true]} heard as {names[heard]}"
     n = int(shown.confusion.counts[true, heard])
-    st.markdown(f"**{plain(who)}**: {plain(f'{count(n, "recording")}, {shown.label.lower()}')}")
+    st.markdown(f"**{plain(who)}**: {count(n, 'recording')}, {plain(shown.label.lower())}")
     found = sorted(shown.confusion.in_cell(true, heard), key=lambda one: -one.probability)
     if not found and n:
         st.info(

@@ -1,6 +1,6 @@
 """The list of runs: filter, sort, choose, act on many. Controls stand outside of what refreshes itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -26,6 +26,7 @@ OPEN = "runs_open"
 PICKED = "runs.picked"
 SHOWN = "runs.shown"
 MOST_COMPARED = 20
+TAG_HELP = "One short word, added to each chosen run. Enter applies it."
 
 EXAMPLES = (
     ("baseline", "runs with these letters in their name, tags or note"),
@@ -172,54 +173,45 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
     waiting = [run.id for run in picked if run.state.reason == WAITING]
     starred = bool(picked) and all(run.labels.starred for run in picked)
     archived = bool(picked) and all(run.labels.archived for run in picked)
+
+    def act(
+        label: str, name: str, icon: str, off: bool, do: Callable[..., None], args: tuple[Any, ...], help: str
+    ) -> None:
+        st.button(
+            label, key=f"bulk_{name}", type="tertiary", icon=f":material/{icon}:", disabled=off, on_click=do,
+            args=args, help=help,
+        )  # fmt: skip
+
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{len(ids)}** chosen", width="content")
-        st.button(
-            "Open", key="bulk_open", type="tertiary", icon=":material/open_in_full:", disabled=len(ids) != 1, on_click=open_run,
-            args=(ids[0] if ids else "",), help="Shows the chosen run.",
-        )  # fmt: skip
+        one = ids[0] if ids else ""
+        act("Open", "open", "open_in_full", len(ids) != 1, open_run, (one,), "Shows the chosen run.")
         if st.button(
             "Compare", key="bulk_compare", type="tertiary", icon=":material/compare_arrows:",
             disabled=not 2 <= len(ids) <= MOST_COMPARED, help=f"Puts 2 to {MOST_COMPARED} runs side by side.",
         ):  # fmt: skip
             compare(ids)
         with st.popover(
-            "Stop",
-            type="tertiary",
-            icon=":material/stop_circle:",
-            disabled=not live,
-            key="bulk_stop",
-            help="Ends training runs.",
-        ):
+            "Stop", key="bulk_stop", type="tertiary", icon=":material/stop_circle:", disabled=not live,
+            help="Ends training runs, and takes waiting ones out of the queue.",
+        ):  # fmt: skip
             stop_buttons("bulk", live)
-        st.button(
-            "Resume", key="bulk_resume", type="tertiary", icon=":material/resume:", disabled=not ended, on_click=run_actions.resume,
-            args=(ended,), help="Goes on from the latest checkpoint. Several runs take their turn in the queue.",
-        )  # fmt: skip
-        st.button(
-            "Run next", key="bulk_first", type="tertiary", icon=":material/vertical_align_top:", disabled=not waiting,
-            on_click=run_actions.first_in_queue, args=(waiting,), help="To the front of the queue.",
-        )  # fmt: skip
-        st.button(
-            "Remove star" if starred else "Star", key="bulk_star", type="tertiary", icon=":material/star:", disabled=none,
-            on_click=run_actions.star, args=(ids, not starred), help="A star marks runs to find again.",
-        )  # fmt: skip
-        with st.popover(
-            "Tag", type="tertiary", icon=":material/label:", disabled=none, key="bulk_tag", help="Adds a tag."
-        ):
+        help = "Goes on from the latest checkpoint. Several runs take their turn in the queue."
+        act("Resume", "resume", "resume", not ended, run_actions.resume, (ended,), help)
+        act("Run next", "first", "vertical_align_top", not waiting, run_actions.first_in_queue, (waiting,),
+            "To the front of the queue.")  # fmt: skip
+        act("Remove star" if starred else "Star", "star", "star", none, run_actions.star, (ids, not starred),
+            "A star marks runs to find again.")  # fmt: skip
+        with st.popover("Tag", key="bulk_tag", type="tertiary", icon=":material/label:", disabled=none, help=TAG_HELP):
             st.text_input(
                 "Tag", key="bulk_tag_text", max_chars=40, on_change=run_actions.add_tag, args=(ids, "bulk_tag_text"),
-                help="One short word, added to each chosen run. Enter applies it.",
+                help=TAG_HELP,
             )  # fmt: skip
-        st.button(
-            "Bring back" if archived else "Archive", key="bulk_archive", type="tertiary", icon=":material/archive:", disabled=none,
-            on_click=run_actions.archive, args=(ids, not archived),
-            help="Archived runs stay on disk and are left out of the list.",
-        )  # fmt: skip
-        st.button(
-            "Trash", key="bulk_trash", type="tertiary", icon=":material/delete:", disabled=none, on_click=run_actions.discard,
-            args=(ids,), help="Moves them to the trash, from where they can be put back.",
-        )  # fmt: skip
+        help = "Archived runs stay on disk and are left out of the list."
+        act("Bring back" if archived else "Archive", "archive", "archive", none, run_actions.archive,
+            (ids, not archived), help)  # fmt: skip
+        help = "Moves them to the trash, from where they can be put back."
+        act("Trash", "trash", "delete", none, run_actions.discard, (ids,), help)
 
 
 def stop_buttons(prefix: str, ids: Sequence[str]) -> None:
