@@ -18,6 +18,9 @@ from pianistid_core.errors import ConfigError, PianistIDError
 COMMANDS = {
     "data": "import, fetch, split, check and list data sets, or make the demo's",
     "train": "train a model by a config",
+    "preflight": "try what a run will do for some seconds, and say how long it takes",
+    "queue": "list, add, move and remove runs that wait to be trained",
+    "sweep": "queue a run for every combination of values and seeds",
     "evaluate": "measure a trained model on a part of its split",
     "ablate": "measure a factorised model with concepts left out",
     "profile": "measure how well each concept alone tells each pianist",

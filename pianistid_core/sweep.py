@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from pianistid_core.names import folder_name_problem
 from pianistid_core.schema import FieldInfo, closest
 from pianistid_core.strict_yaml import read_value
 
-__all__ = ["MAX_AXES", "MAX_RUNS", "Axis", "parse_values", "sweep"]
+__all__ = ["MAX_AXES", "MAX_RUNS", "Axis", "parse_axes", "parse_values", "sweep"]
 
 MAX_AXES = 2
 MAX_RUNS = 200
@@ -72,6 +72,35 @@ def sweep(config: RunConfig, axes: Sequence[Axis], seeds: Sequence[int] = ()) ->
     found = _without_duplicates(_parsed(config, variants))
     names = _names(config.run, [axis.key for axis in every], [variant for variant, _ in found])
     return [replace(variant_config, run=name) for (_, variant_config), name in zip(found, names, strict=True)]
+
+
+def parse_axes(config: RunConfig, texts: Sequence[str]) -> list[Axis]:
+    """Reads "optim_cfg.lr=0.01,0.003" and the like as axes.
+
+    Raises
+    ------
+    ConfigError
+        With a fault for each text that names no key, and for each part that is no value of it.
+    """
+    axes: list[Axis] = []
+    faults: list[Fault] = []
+    pairs = [tuple(part.strip() for part in text.partition("=")) for text in texts]
+    # Choices first: what they choose says which keys there are.
+    for key, equals, values in sorted(pairs, key=lambda pair: pair[0] not in _CHOICES):
+        known = _known_keys(config, axes)
+        if not equals or not key:
+            faults.append(Fault("", f"got {key!r}; give key=values, such as optim_cfg.lr=0.01,0.003"))
+        elif key not in known:
+            faults.append(_unknown(key, known))
+        else:
+            try:
+                axes.append(Axis(key, parse_values(values, known[key])))
+            except ConfigError as error:
+                faults += error.faults
+    if faults:
+        raise ConfigError(faults, source="sweep")
+    order = [key for key, _, _ in pairs]
+    return sorted(axes, key=lambda axis: order.index(axis.key))
 
 
 def parse_values(text: str, info: FieldInfo) -> tuple[Any, ...]:
@@ -177,15 +206,19 @@ def _axis_faults(config: RunConfig, axes: Sequence[Axis], seeds: Sequence[int]) 
         elif axis.key == "seed" and seeds:
             yield Fault("seed", "is given as a key and as seeds; give one of them")
         elif axis.key not in known:
-            near = closest(axis.key, known)
-            meant = f"did you mean {near}?" if near else "`pianistid config fields` lists all keys"
-            yield Fault(axis.key, f"is not a key of this config; {meant}")
+            yield _unknown(axis.key, known)
         elif known[axis.key].kind == "group":
             yield Fault(axis.key, "is a section; vary one of its keys")
         if not axis.values:
             yield Fault(axis.key, "has no values; give at least one")
     if any(not isinstance(seed, int) or isinstance(seed, bool) for seed in seeds):
         yield Fault("seed", f"got {list(seeds)}; give whole numbers")
+
+
+def _unknown(key: str, known: Iterable[str]) -> Fault:
+    near = closest(key, known)
+    meant = f"did you mean {near}?" if near else "`pianistid config fields` lists all keys"
+    return Fault(key, f"is not a key of this config; {meant}")
 
 
 def _known_keys(config: RunConfig, axes: Sequence[Axis]) -> dict[str, FieldInfo]:
