@@ -25,7 +25,7 @@ COMMANDS = {
     "ablate": "measure a factorised model with concepts left out",
     "profile": "measure how well each concept alone tells each pianist",
     "identify": "say who plays in a MIDI file",
-    "runs": "list, show, stop, delete and export runs",
+    "runs": "list, find, label, show, stop, delete and export runs",
     "config": "check and show configs, and list those that ship with the project",
 }
 _MODULES = {

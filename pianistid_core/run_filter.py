@@ -24,6 +24,7 @@ MAX_DEPTH = 30
 
 _ALLOWED = "allowed are names, numbers, quoted texts, < <= > >= == != in not and or, and brackets"
 _OPERATOR = re.compile(r"[<>=!()\[\]]|\b(?:and|or|not|in|is)\b")
+_WHITE = re.compile(r"\s")
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -70,6 +71,14 @@ class FilterError(PianistIDError):
         super().__init__(f"at character {position + 1}: {message}")
 
 
+class _RefusedError(Exception):
+    """A part of a filter that has no meaning here; `column` counts bytes."""
+
+    def __init__(self, message: str, node: ast.expr) -> None:
+        self.column = node.col_offset
+        super().__init__(message)
+
+
 class _Missing:
     """What a run does not have."""
 
@@ -84,7 +93,8 @@ class _Subject:
 
     def contains(self, text: str) -> bool:
         said = self.summary.labels
-        return any(text in place.casefold() for place in (self.summary.id, *said.tags, said.note))
+        places = (self.summary.id, *said.tags, said.note)
+        return any(text in " ".join(place.casefold().split()) for place in places)
 
 
 _Value = Callable[[_Subject], Any]
@@ -115,18 +125,25 @@ def parse_filter(text: str) -> RunFilter:
         raise FilterError(
             f"the filter has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read", MAX_CHARACTERS
         )
-    plain = " ".join(text.split())
+    # Spaces for whatever is white, and none before the first character: places stay, and Python sees one line.
+    plain = _WHITE.sub(" ", text).rstrip().lstrip()
+    skipped = len(text) - len(text.lstrip())
     if not plain:
         return RunFilter(text, False, lambda subject: True)
     if not _OPERATOR.search(_without_quoted(plain)) and plain not in ("starred", "archived"):
-        wanted = _unquoted(plain).casefold()
+        wanted = " ".join(_unquoted(plain).casefold().split())
         return RunFilter(text, False, lambda subject: subject.contains(wanted))
     reader = _Reader()
     try:
         tree = ast.parse(plain, mode="eval")
         truth = reader.truth(tree.body, 0)
+    except _RefusedError as error:
+        # Python counts in bytes of UTF-8.
+        position = len(plain.encode()[: error.column].decode(errors="ignore"))
+        raise FilterError(str(error), skipped + position) from None
     except SyntaxError as error:
-        position = max(0, min((error.offset or 1) - 1, len(plain)))
+        at_end = not error.offset or error.lineno != 1
+        position = skipped + (len(plain) if at_end else min((error.offset or 1) - 1, len(plain)))
         raise FilterError(
             f"this cannot be read as a filter ({error.msg}); {_ALLOWED}; to look for these words, put them in quotes",
             position,
@@ -144,9 +161,7 @@ class _Reader:
 
     def truth(self, node: ast.expr, depth: int) -> Callable[[_Subject], bool]:
         if depth > MAX_DEPTH:
-            raise FilterError(
-                f"this is nested more than {MAX_DEPTH} deep; write it with fewer brackets", node.col_offset
-            )
+            raise _RefusedError(f"this is nested more than {MAX_DEPTH} deep; write it with fewer brackets", node)
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
                 parts = [self.truth(value, depth + 1) for value in values]
@@ -173,7 +188,7 @@ class _Reader:
         checks: list[Callable[[Any, Any], Any]] = []
         for one, right in zip(compare, node.comparators, strict=True):
             if one is None:
-                raise FilterError("`is` does not compare values; write == or !=", right.col_offset)
+                raise _RefusedError("`is` does not compare values; write == or !=", right)
             checks.append(one)
 
         def truth(subject: _Subject) -> bool:
@@ -198,7 +213,7 @@ class _Reader:
 
     def element(self, node: ast.expr) -> _Value:
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
-            raise FilterError("a list in a list has no meaning here; write one list", node.col_offset)
+            raise _RefusedError("a list in a list has no meaning here; write one list", node)
         return self.value(node)
 
     def named(self, node: ast.Name | ast.Attribute) -> _Value:
@@ -215,12 +230,10 @@ class _Reader:
             self.needs_config = True
             return lambda subject: _present(subject.config.get(name))
         if name in STATUSES:
-            raise FilterError(f'{name!r} is a state; write state == "{name}"', node.col_offset)
+            raise _RefusedError(f'{name!r} is a state; write state == "{name}"', node)
         near = closest(name, known_names())
-        meant = (
-            f"did you mean {near}?" if near else "names are keys of a config such as optim_cfg.lr, or accuracy, tags"
-        )
-        raise FilterError(f"there is no {name!r}; {meant} A text to look for stands in quotes", node.col_offset)
+        meant = f"did you mean {near}?" if near else "names are accuracy, tags or keys of a config such as optim_cfg.lr"
+        raise _RefusedError(f"there is no {name!r}; {meant} (a text to look for stands in quotes)", node)
 
 
 def _holds(check: Callable[[Any, Any], Any], left: Any, right: Any) -> bool:
@@ -249,10 +262,10 @@ def _dotted(node: ast.expr) -> str:
     return ".".join([at.id, *reversed(parts)])
 
 
-def _refused(node: ast.expr) -> FilterError:
+def _refused(node: ast.expr) -> _RefusedError:
     words = {ast.BinOp: "arithmetic", ast.Call: "a call", ast.Subscript: "an index", ast.Lambda: "a function"}
     what = words.get(type(node), "this")
-    return FilterError(f"{what} has no place in a filter; {_ALLOWED}", node.col_offset)
+    return _RefusedError(f"{what} has no place in a filter; {_ALLOWED}", node)
 
 
 def _without_quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`pianistid runs`: list, show, stop, delete and export runs."""
+"""`pianistid runs`: list, show, stop, delete and export runs; what keeps them in order is in `tidying`."""
 
 import zipfile
 from argparse import ArgumentParser, Namespace
@@ -17,9 +17,10 @@ from pianistid_core.commands.console import (
     say_json,
     say_table,
 )
+from pianistid_core.commands.tidying import add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.run_config import find_run
-from pianistid_core.runs import STOP_KINDS, Run, describe_time, list_runs
+from pianistid_core.runs import STOP_KINDS, Run, list_runs
 
 RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
 _METRICS = (
@@ -69,6 +70,7 @@ def add_runs(parser: ArgumentParser) -> None:
     for command in (listing, show, stop, delete, export):
         add_data_root(command)
         add_json(command)
+    add_tidying(commands)
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -84,6 +86,8 @@ def describe(run: Run) -> dict[str, Any]:
         "metrics": run.metrics(),
         "checkpoints": [path.name for path in run.checkpoints()],
         "size_bytes": run.size_bytes(),
+        "labels": summary.labels.to_dict(),
+        "failure": asdict(failure) if (failure := run.failure()) else None,
     }
 
 
@@ -121,33 +125,11 @@ def _list(options: Namespace) -> int:
     root = open_root(options.data_root)
     summaries = list_runs(root.checkpoints_dir)
     if options.json:
-        say_json(
-            [
-                {
-                    "id": run.id,
-                    "path": str(run.path),
-                    "created": run.created,
-                    "state": asdict(run.state),
-                    "best_recording_accuracy": run.best_recording_accuracy,
-                    "last": run.last,
-                }
-                for run in summaries
-            ]
-        )
+        say_json([summary_data(run) for run in summaries])
     elif not summaries:
         say(f"there are no runs in {root.checkpoints_dir} yet; pianistid train --config FILE makes one")
     else:
-        rows = [
-            (
-                run.id,
-                run.state.status,
-                f"{run.state.epoch}/{run.state.epochs or '?'}",
-                run.best_recording_accuracy,
-                describe_time(run.created),
-            )
-            for run in summaries
-        ]
-        say_table(("run", "state", "epoch", "best", "made"), rows)
+        say_runs(summaries)
     return 0
 
 
@@ -160,6 +142,11 @@ def _show(options: Namespace) -> int:
     state, rows = run.state(), run.metrics()
     say(f"{run.id}: {state.status}{', ' + state.reason if state.reason else ''}")
     say(f"folder {run.path}, {run.size_bytes() / 1e6:,.1f} MB, {count(len(run.checkpoints()), 'checkpoint')}")
+    labels, failure = run.labels(), run.failure()
+    if labels.tags or labels.note:
+        say("; ".join([*labels.tags, *labels.note.splitlines()]))
+    if failure:
+        say(f"{failure.kind}: {failure.hint}")
     progress = run.progress()
     if state.status == "running" and progress:
         say(f"now: epoch {progress.get('epoch')}, {progress.get('phase')} {progress.get('batch')}")
