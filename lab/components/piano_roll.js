@@ -1,10 +1,11 @@
-// A piano roll to look at and listen to: canvas drawing, a playhead, and a piano-like tone made with WebAudio.
+// A piano roll to look at and listen to: canvas drawing, a playhead, sound (piano_sound.js), and who is heard when
+// (piano_stage.js), which stand before this in one script.
 // Runs offline. Text from files is only ever set through textContent or drawn on the canvas.
 
 const players = new WeakMap();
 const NOTE_NAMES = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
 const BLACK = new Set([1, 3, 6, 8, 10]);
-const GUTTER = 34, AXIS = 20, MAP = 34;
+const MAP = 34, AUDIBLE = 0.0005;
 const AHEAD_S = 0.35, TICK_MS = 60;
 
 export default function ({ data, parentElement }) {
@@ -24,91 +25,15 @@ const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStar
 const noteName = (pitch) => NOTE_NAMES[pitch % 12] + (Math.floor(pitch / 12) - 1);
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
 const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-
-// ---------------------------------------------------------------- sound
-
-const STEP = 4; // one rendered tone serves four neighbouring keys
-
-class Piano {
-  constructor() {
-    this.context = new AudioContext();
-    this.level = this.context.createGain();
-    const glue = this.context.createDynamicsCompressor();
-    glue.threshold.value = -18;
-    glue.ratio.value = 4;
-    this.level.connect(glue).connect(this.context.destination);
-    this.tones = new Map();
-    this.voices = new Set();
-  }
-
-  // A struck string: stretched partials that die away the faster the higher they are, and a short knock.
-  tone(pitch) {
-    const base = Math.round(pitch / STEP) * STEP;
-    if (this.tones.has(base)) return [base, this.tones.get(base)];
-    const rate = 32000, f0 = 440 * 2 ** ((base - 69) / 12);
-    const height = clamp((base - 21) / 87, 0, 1), seconds = 4.2 - 2.9 * height;
-    const buffer = this.context.createBuffer(1, Math.ceil(rate * seconds), rate);
-    const out = buffer.getChannelData(0);
-    for (let n = 1; n <= 12; n++) {
-      const f = n * f0 * Math.sqrt(1 + 0.0004 * n * n);
-      if (f > rate * 0.42) break;
-      const amplitude = (n === 1 ? 1 : 0.9) / n ** (1.25 + 0.5 * height);
-      const decay = (2.6 * (1 - height) ** 1.3 + 0.28) / (1 + 0.32 * (n - 1));
-      const turn = 2 * Math.cos((2 * Math.PI * f) / rate);
-      const shrink = Math.exp(-1 / (rate * decay));
-      let previous = -Math.sin((2 * Math.PI * f) / rate), current = 0, gain = amplitude;
-      for (let i = 0; i < out.length; i++) {
-        out[i] += gain * current;
-        const next = turn * current - previous;
-        previous = current;
-        current = next;
-        gain *= shrink;
-      }
-    }
-    let seed = base;
-    for (let i = 0; i < rate * 0.025; i++) {
-      seed = (seed * 16807) % 2147483647;
-      out[i] += 0.22 * (seed / 1073741824 - 1) * Math.exp(-i / (rate * 0.006));
-    }
-    const attack = rate * 0.002, tail = rate * 0.05;
-    for (let i = 0; i < attack; i++) out[i] *= i / attack;
-    for (let i = 0; i < tail; i++) out[out.length - 1 - i] *= i / tail;
-    this.tones.set(base, buffer);
-    return [base, buffer];
-  }
-
-  strike(pitch, velocity, when, seconds) {
-    const [base, buffer] = this.tone(pitch);
-    const source = this.context.createBufferSource();
-    source.buffer = buffer;
-    source.playbackRate.value = 2 ** ((pitch - base) / 12);
-    const bright = this.context.createBiquadFilter();
-    bright.type = "lowpass";
-    bright.frequency.value = 700 + 9000 * (velocity / 127) ** 1.6;
-    const gain = this.context.createGain();
-    const start = Math.max(when, this.context.currentTime);
-    gain.gain.setValueAtTime(0.55 * (velocity / 127) ** 1.6, start);
-    gain.gain.setTargetAtTime(0, start + Math.max(0.06, seconds), 0.09);
-    source.connect(bright).connect(gain).connect(this.level);
-    source.start(start);
-    source.stop(start + Math.max(0.06, seconds) + 0.7);
-    this.voices.add(source);
-    source.onended = () => { this.voices.delete(source); gain.disconnect(); };
-  }
-
-  hush() {
-    for (const voice of this.voices) { try { voice.stop(); } catch { /* it has ended already */ } }
-    this.voices.clear();
-  }
-}
 
 // ---------------------------------------------------------------- the player
 
 class Player {
   constructor(host) {
-    const find = (selector) => host.querySelector(selector);
-    this.root = find(".roll");
+    this.host = host;
+    this.root = host.querySelector(".roll");
+    const find = this.find = (selector) => this.root.querySelector(selector);
+    this.big = false;
     this.stage = find(".stage");
     this.base = find(".base");
     this.over = find(".over");
@@ -138,32 +63,44 @@ class Player {
     this.stage.onpointerleave = () => { this.tip.hidden = true; };
     this.stage.onwheel = (event) => this.wheel(event);
     this.mapBox.onpointerdown = (event) =>
-      this.drag(event, this.mapBox, (x) => ((x - GUTTER) / (this.mapBox.clientWidth - GUTTER)) * this.length, true);
+      this.drag(event, this.mapBox, (x) => ((x - this.gutter) / (this.mapBox.clientWidth - this.gutter)) * this.length, true);
     this.someoneElse = (event) => { if (event.detail !== this) this.pause(); };
     window.addEventListener("pianistid-play", this.someoneElse);
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(this.stage);
+    this.lines = new Lines(this);
+    this.theatre = new Theatre(this);
   }
+
+  get gutter() { return this.big ? 56 : 34; }
+  get axis() { return this.big ? 30 : 20; }
+  get fontPx() { return this.big ? 17 : 11; }
 
   close() {
     this.pause();
+    this.theatre.close();
     this.resized.disconnect();
     window.removeEventListener("pianistid-play", this.someoneElse);
     if (this.piano) this.piano.context.close();
   }
 
   show(data) {
+    const chosen = this.data?.layers[this.layer]?.name;
     this.data = data;
     this.length = Math.max(data.duration, 0.1);
-    this.stageHeight = data.height;
+    loadBank(data.bank).then((samples) => this.root.setAttribute("data-samples", String(samples?.length ?? 0)));
     if (this.piece !== data.piece) {
       this.pause();
       this.piece = data.piece;
       this.position = 0;
       this.layer = 0;
       this.view = { start: 0, length: Math.min(this.length, data.window) };
+      this.theatre.revealed = false;
+    } else {
+      // Layers may come later than the notes; what is heard stays what it was.
+      this.layer = Math.max(0, data.layers.findIndex((layer) => layer.name === chosen));
     }
-    this.layer = Math.min(this.layer, data.layers.length - 1);
+    if (this.layer >= data.layers.length) this.layer = 0;
     this.colours();
     this.buildLayers();
     this.mapBox.hidden = !data.bands.length && this.view.length >= this.length;
@@ -172,8 +109,13 @@ class Player {
     this.stage.setAttribute("aria-valuemin", "0");
     this.stage.setAttribute("aria-valuemax", String(Math.round(this.length)));
     this.range();
+    const moments = data.moments ? new Moments(data.moments) : null;
+    this.lines.show(moments);
+    this.theatre.fill(moments, data.verdict);
     this.draw();
   }
+
+  get stageHeight() { return this.big ? this.stage.clientHeight : this.data.height; }
 
   colours() {
     const style = getComputedStyle(this.root);
@@ -189,10 +131,16 @@ class Player {
     const dark = /^#[0-4]/.test(this.paper);
     this.keys = dark ? { white: "#b9b1a3", black: "#191714" } : { white: "#fffdf8", black: "#3a342b" };
     this.font = style.fontFamily;
-    this.ramp.querySelector("i").style.background = `linear-gradient(90deg, ${this.velocities.join(",")})`;
+    const far = (colour, share) => `color-mix(in srgb, ${colour} ${100 * share}%, ${this.line})`;
+    this.against = this.palette[0];
+    this.favour = this.palette[1];
+    this.scores = Array.from({ length: 21 }, (_, i) => far(i < 10 ? this.against : this.favour, Math.abs(i - 10) / 10));
   }
 
-  colour(index) { return index === null ? this.ink : this.palette[index % this.palette.length]; }
+  colour(given) {
+    if (given === null || given === undefined) return this.ink;
+    return typeof given === "string" ? given : this.palette[given % this.palette.length];
+  }
 
   // Black or white, whichever is clearer on a colour that covers the paper by a share.
   inkOn(colour, share) {
@@ -201,7 +149,9 @@ class Player {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
   }
 
-  shade(layer, velocity) {
+  shade(layer, i) {
+    if (layer.w) return this.scores[Math.round(layer.w[i] / 100) + 10];
+    const velocity = layer.v[i];
     if (layer.colour !== null) return this.colour(layer.colour);
     return this.velocities[clamp(Math.floor((velocity / 128) * this.velocities.length), 0, this.velocities.length - 1)];
   }
@@ -215,10 +165,11 @@ class Player {
       button.setAttribute("role", "radio");
       button.setAttribute("aria-checked", String(index === this.layer));
       button.tabIndex = index === this.layer ? 0 : -1;
-      if (layer.colour !== null) {
+      if (layer.colour !== null || layer.w) {
         const dot = document.createElement("span");
         dot.className = "dot";
-        dot.style.background = this.colour(layer.colour);
+        dot.style.background = layer.w
+          ? `linear-gradient(90deg, ${this.against} 50%, ${this.favour} 50%)` : this.colour(layer.colour);
         button.append(dot);
       }
       const name = document.createElement("span");
@@ -235,8 +186,13 @@ class Player {
       };
       this.layerBox.append(button);
     });
-    this.ramp.hidden = this.data.layers[this.layer].colour !== null;
-    this.hint.textContent = this.data.layers[this.layer].help;
+    const { colour, w, help, poles } = this.notes;
+    this.ramp.hidden = colour !== null && !w;
+    this.find(".low").textContent = w ? poles[0] : "soft";
+    this.find(".top").textContent = w ? poles[1] : "loud";
+    this.ramp.querySelector("i").style.background =
+      `linear-gradient(90deg, ${(w ? this.scores : this.velocities).join(",")})`;
+    this.hint.textContent = help;
     this.hint.hidden = !this.hint.textContent;
   }
 
@@ -248,6 +204,7 @@ class Player {
     if (focus) this.layerBox.children[index].focus();
     this.range();
     this.draw();
+    this.theatre.follow();
     if (wasPlaying) this.play();
   }
 
@@ -266,25 +223,31 @@ class Player {
 
   // ------------------------------------------------------------ moving
 
-  toTime(x) { return ((x - GUTTER) / (this.stage.clientWidth - GUTTER)) * this.view.length; }
-  toX(time) { return GUTTER + ((time - this.view.start) / this.view.length) * (this.stage.clientWidth - GUTTER); }
+  toTime(x) { return ((x - this.gutter) / (this.stage.clientWidth - this.gutter)) * this.view.length; }
+  toX(time) { return this.gutter + ((time - this.view.start) / this.view.length) * (this.stage.clientWidth - this.gutter); }
 
   seek(time, follow = true) {
     const wasPlaying = this.playing;
     if (wasPlaying) this.pause();
     this.position = clamp(time, 0, this.length);
-    if (follow) this.follow(); else this.paintOver();
+    if (follow) this.follow(); else { this.paintOver(); this.lines.follow(); this.theatre.follow(); }
     this.drawMap();
     if (wasPlaying && this.position < this.length) this.play();
   }
 
   follow() {
     const { start, length } = this.view;
-    if (this.position < start || this.position > start + length * 0.96) {
+    if (this.big && this.playing) {
+      // On a stage the music comes to the playhead, not the playhead to the music.
+      this.view.start = clamp(this.position - length * 0.3, 0, Math.max(0, this.length - length));
+      this.draw();
+    } else if (this.position < start || this.position > start + length * 0.96) {
       this.view.start = clamp(this.position - length * 0.06, 0, Math.max(0, this.length - length));
       if (this.view.start !== start) this.draw();
     }
     this.paintOver();
+    this.lines.follow();
+    this.theatre.follow();
   }
 
   zoom(factor) {
@@ -345,7 +308,7 @@ class Player {
     const time = 1000 * (this.view.start + this.toTime(x)), pitch = this.high - Math.floor(y / this.row);
     const { s, e, p, v } = this.notes;
     let found = -1;
-    if (x > GUTTER) for (let i = 0; i < s.length; i++) if (p[i] === pitch && s[i] <= time && e[i] >= time) found = i;
+    if (x > this.gutter) for (let i = 0; i < s.length; i++) if (p[i] === pitch && s[i] <= time && e[i] >= time) found = i;
     this.tip.hidden = found < 0;
     if (found < 0) return;
     this.tip.textContent = `${noteName(pitch)}, velocity ${v[found]}, at ${(s[found] / 1000).toFixed(2)} s`;
@@ -362,15 +325,18 @@ class Player {
   }
 
   play() {
+    const pressed = performance.now();
     if (!this.piano) this.piano = new Piano();
     this.setLevel();
     this.piano.context.resume();
+    this.root.removeAttribute("data-latency");
+    this.root.setAttribute("data-sound", shelf.samples ? "piano" : "tone");
     if (this.position >= this.length - 0.05) this.position = 0;
     window.dispatchEvent(new CustomEvent("pianistid-play", { detail: this }));
     this.playing = true;
     this.root.classList.add("playing");
     this.playButton.setAttribute("aria-label", "Pause");
-    this.began = { at: this.piano.context.currentTime + 0.08, from: this.position };
+    this.began = { at: this.piano.context.currentTime + 0.05, from: this.position, pressed };
     const from = this.position * 1000;
     this.next = this.notes.s.findIndex((onset) => onset >= from - 1);
     if (this.next < 0) this.next = this.notes.s.length;
@@ -412,6 +378,12 @@ class Player {
     if (!this.playing) return;
     this.position = clamp(this.now(), 0, this.length);
     this.follow();
+    // For whoever tests that there is sound: how long it took to begin, in ms, and how loud it was lately.
+    if (!this.root.hasAttribute("data-latency") && this.piano.context.currentTime >= this.began.at) {
+      this.root.setAttribute("data-latency", String(Math.round(performance.now() - this.began.pressed)));
+    }
+    const level = this.piano.loudness();
+    if (level > AUDIBLE) this.root.setAttribute("data-level", level.toFixed(3));
     this.animation = requestAnimationFrame(() => this.frame());
   }
 
@@ -427,7 +399,7 @@ class Player {
     const context = element.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    context.font = `11px ${this.font}`;
+    context.font = `${this.fontPx}px ${this.font}`;
     context.textBaseline = "middle";
     return context;
   }
@@ -438,14 +410,14 @@ class Player {
     if (!width) return;
     const c = this.canvas(this.base, width, height);
     const rows = this.high - this.low + 1;
-    this.row = (height - AXIS) / rows;
+    this.row = (height - this.axis) / rows;
     for (let pitch = this.low; pitch <= this.high; pitch++) {
       const y = (this.high - pitch) * this.row, black = BLACK.has(pitch % 12);
-      if (black) { c.fillStyle = this.panel; c.fillRect(GUTTER, y, width - GUTTER, this.row); }
+      if (black) { c.fillStyle = this.panel; c.fillRect(this.gutter, y, width - this.gutter, this.row); }
       c.fillStyle = this.keys.white;
-      c.fillRect(0, y, GUTTER - 2, this.row + 0.5);
+      c.fillRect(0, y, this.gutter - 2, this.row + 0.5);
       c.fillStyle = this.keys.black;
-      if (black) c.fillRect(0, y, GUTTER * 0.45, this.row);
+      if (black) c.fillRect(0, y, this.gutter * 0.45, this.row);
     }
     c.strokeStyle = this.line;
     c.lineWidth = 1;
@@ -455,48 +427,52 @@ class Player {
       c.beginPath(); c.moveTo(0, y); c.lineTo(width, y); c.stroke();
       c.fillStyle = this.keys.black;
       c.globalAlpha = 0.85;
-      c.fillText(noteName(pitch), GUTTER * 0.45 + 2, y - Math.max(5, this.row / 2));
+      c.fillText(noteName(pitch), this.gutter * 0.45 + 2, y - Math.max(5, this.row / 2));
       c.globalAlpha = 1;
     }
     this.drawAxis(c, width, height);
     c.save();
     c.beginPath();
-    c.rect(GUTTER, 0, width - GUTTER, height - AXIS);
+    c.rect(this.gutter, 0, width - this.gutter, height - this.axis);
     c.clip();
     const layer = this.notes, from = this.view.start * 1000, to = from + this.view.length * 1000;
-    for (let i = 0; i < layer.s.length; i++) {
+    // What matters most is drawn last, over the rest.
+    layer.order ??= layer.w ? layer.w.map((_, i) => i).sort((a, b) => Math.abs(layer.w[a]) - Math.abs(layer.w[b])) : null;
+    for (let at = 0; at < layer.s.length; at++) {
+      const i = layer.order ? layer.order[at] : at;
       if (layer.e[i] < from || layer.s[i] > to) continue;
       const x = this.toX(layer.s[i] / 1000), end = this.toX(layer.e[i] / 1000);
       const y = (this.high - layer.p[i]) * this.row;
-      c.fillStyle = this.shade(layer, layer.v[i]);
+      c.fillStyle = this.shade(layer, i);
       c.fillRect(x, y + 0.5, Math.max(1.5, end - x - 0.75), Math.max(1.5, this.row - 1));
     }
     c.restore();
-    this.drawMap();
+    if (!this.playing || performance.now() - (this.mapped || 0) > 250) { this.mapped = performance.now(); this.drawMap(); }
     this.paintOver();
+    this.lines.follow();
   }
 
   drawAxis(c, width, height) {
     const steps = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
-    const step = steps.find((s) => (s / this.view.length) * (width - GUTTER) > 58) || 3600;
+    const step = steps.find((s) => (s / this.view.length) * (width - this.gutter) > 58) || 3600;
     c.strokeStyle = this.line;
     c.fillStyle = this.ink;
     for (let t = Math.ceil(this.view.start / step) * step; t <= this.view.start + this.view.length; t += step) {
       const x = Math.round(this.toX(t)) + 0.5;
-      c.beginPath(); c.moveTo(x, 0); c.lineTo(x, height - AXIS + 4); c.stroke();
+      c.beginPath(); c.moveTo(x, 0); c.lineTo(x, height - this.axis + 4); c.stroke();
       const label = step < 1 ? `${t.toFixed(1)} s` : clock(t);
       const w = c.measureText(label).width;
       c.globalAlpha = 0.75;
-      if (x + 3 + w < width) c.fillText(label, x + 3, height - AXIS / 2 + 1);
+      if (x + 3 + w < width) c.fillText(label, x + 3, height - this.axis / 2 + 1);
       c.globalAlpha = 1;
     }
-    c.beginPath(); c.moveTo(0, height - AXIS + 0.5); c.lineTo(width, height - AXIS + 0.5); c.stroke();
+    c.beginPath(); c.moveTo(0, height - this.axis + 0.5); c.lineTo(width, height - this.axis + 0.5); c.stroke();
   }
 
   drawMap() {
     if (this.mapBox.hidden) return;
     const width = this.mapBox.clientWidth, c = this.canvas(this.map, width, MAP);
-    const toX = (time) => GUTTER + (time / this.length) * (width - GUTTER);
+    const toX = (time) => this.gutter + (time / this.length) * (width - this.gutter);
     const layer = this.notes, rows = this.high - this.low + 1, top = this.data.bands.length ? 15 : 3;
     c.fillStyle = this.ink;
     c.globalAlpha = 0.45;
@@ -535,16 +511,18 @@ class Player {
       c.fillStyle = this.ink;
       for (let i = 0; i < layer.s.length && layer.s[i] <= now; i++) {
         if (layer.e[i] < now) continue;
-        const left = Math.max(GUTTER, this.toX(layer.s[i] / 1000)), right = this.toX(layer.e[i] / 1000);
+        const left = Math.max(this.gutter, this.toX(layer.s[i] / 1000)), right = this.toX(layer.e[i] / 1000);
         const y = (this.high - layer.p[i]) * this.row;
         c.fillRect(left, y + 0.5, Math.max(2, right - left - 0.75), Math.max(1.5, this.row - 1));
-        c.fillRect(GUTTER - 8, y, 6, this.row);
+        c.fillStyle = this.accent;
+        c.fillRect(0, y, this.gutter - 2, Math.max(2, this.row));
+        c.fillStyle = this.ink;
       }
       if (performance.now() - (this.mapped || 0) > 250) { this.mapped = performance.now(); this.drawMap(); }
     }
-    if (x >= GUTTER - 1 && x <= width + 1) {
+    if (x >= this.gutter - 1 && x <= width + 1) {
       c.fillStyle = this.accent;
-      c.fillRect(x - 1, 0, 2, height - AXIS);
+      c.fillRect(x - 1, 0, 2, height - this.axis);
       c.beginPath(); c.moveTo(x - 5, 0); c.lineTo(x + 5, 0); c.lineTo(x, 7); c.fill();
     }
     const text = `${clock(this.position)} / ${clock(this.length)}`;

@@ -1,11 +1,11 @@
 """The piano roll with a playhead and sound: the one place that knows what its JavaScript takes.
 
-Times go to the browser as whole milliseconds, colours as positions in the theme's categorical palette, or None for
-"by velocity", so that light and dark follow the theme without a rerun.
+Times go to the browser as whole milliseconds, shares as whole thousandths, colours as positions in the theme's
+categorical palette (so that light and dark follow the theme without a rerun), as "#rrggbb", or None for "by velocity".
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
+from components.piano_sound import place_bank, sound_script
 from pianistid_core.concepts import CONCEPTS, DrawnNotes, draw_concepts
 from pianistid_core.errors import ExtractionError
 from pianistid_core.midi import Notes, split_into_clips
@@ -29,7 +30,10 @@ CONCEPT_HELP = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing to show and hear: a name, its colour in the palette (None: by velocity), and n notes."""
+    """One thing to show and hear: a name, its colour in the palette (None: by velocity), and n notes.
+
+    With `scores` (n, signed) its notes are drawn from one colour to another: against and for what `poles` name.
+    """
 
     name: str
     starts_s: npt.NDArray[np.float64]
@@ -38,6 +42,8 @@ class Layer:
     velocities: npt.NDArray[Any]
     colour: int | None = None
     help: str = ""
+    scores: npt.NDArray[np.float64] | None = None
+    poles: tuple[str, str] = ("against", "for")
 
 
 @dataclass(frozen=True)
@@ -47,18 +53,48 @@ class Band:
     start_s: float
     end_s: float
     label: str
-    colour: int = 0
+    colour: int | str = 0
     strength: float = 1.0
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Who is heard where: for each of m stretches of the piece, the shares of n names, each with its colour.
+
+    `concepts` holds the same (m, n) for what each concept says alone. A name may be "" for all others together.
+    `smooth` means stretches that overlap, drawn as lines between their middles; else each stands for itself.
+    """
+
+    spans_s: Sequence[tuple[float, float]]
+    names: Sequence[str]
+    colours: Sequence[int | str]
+    shares: npt.NDArray[np.float64]
+    concepts: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of the whole piece: the name, how probable, and who plays when that is known."""
+
+    name: str
+    share: float
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
 class Roll:
-    """What the player shows: one or more layers of one piece, and bands along it."""
+    """What the player shows: one or more layers of one piece, bands along it, and who is heard when.
+
+    With `moments` there is a line a name under the roll, and a stage view that follows the sound.
+    """
 
     label: str
     duration_s: float
     layers: Sequence[Layer]
     bands: Sequence[Band] = field(default_factory=tuple)
+    moments: Moments | None = None
+    verdict: Verdict | None = None
 
 
 def as_played(notes: Notes, name: str = "As played") -> Layer:
@@ -121,10 +157,13 @@ def _joined(parts: Sequence[Layer]) -> Layer:
     )
 
 
-def player_data(roll: Roll, *, height: int = 300, window_s: float = 30.0) -> dict[str, Any]:
-    """The JSON that the browser draws: plain numbers and text only."""
+def player_data(
+    roll: Roll, *, height: int = 300, window_s: float = 30.0, bank: Sequence[Sequence[float]] = ()
+) -> dict[str, Any]:
+    """The JSON that the browser draws: plain numbers and text only; `bank` says where the samples of the sound lie."""
     layers = [_layer_data(layer) for layer in roll.layers]
-    piece = zlib.crc32(repr([(roll.label, layer["name"], layer["s"], layer["p"]) for layer in layers]).encode())
+    first = layers[0] if layers else {}
+    piece = zlib.crc32(repr((roll.label, first.get("s"), first.get("p"))).encode())
     return {
         "piece": piece,
         "label": roll.label,
@@ -139,31 +178,73 @@ def player_data(roll: Roll, *, height: int = 300, window_s: float = 30.0) -> dic
             }
             for band in roll.bands
         ],
+        "moments": _moments_data(roll.moments) if roll.moments is not None and roll.moments.spans_s else None,
+        "verdict": _verdict_data(roll.verdict),
+        "bank": [list(sample) for sample in bank],
     }  # fmt: skip
 
 
 def _layer_data(layer: Layer) -> dict[str, Any]:
-    def milliseconds(times_s: npt.NDArray[np.float64]) -> list[int]:
-        return [int(t) for t in np.rint(np.asarray(times_s) * 1000)]
-
+    scores = None
+    if layer.scores is not None:
+        # The strongest few would leave all others grey: what most notes reach is full colour.
+        reach = float(np.quantile(np.abs(layer.scores), 0.98)) if len(layer.scores) else 0.0
+        scores = _thousandths(np.clip(layer.scores / reach, -1, 1) if reach > 0 else np.zeros(len(layer.scores)))
     return {
         "name": layer.name,
         "help": layer.help,
         "colour": layer.colour,
-        "s": milliseconds(layer.starts_s),
-        "e": milliseconds(layer.ends_s),
+        "s": _milliseconds(layer.starts_s),
+        "e": _milliseconds(layer.ends_s),
         "p": [int(pitch) for pitch in layer.pitches],
         "v": [int(velocity) for velocity in layer.velocities],
+        "w": scores,
+        "poles": list(layer.poles),
     }
+
+
+def _moments_data(moments: Moments) -> dict[str, Any]:
+    return {
+        "starts": _milliseconds(np.array([start for start, _ in moments.spans_s])),
+        "ends": _milliseconds(np.array([end for _, end in moments.spans_s])),
+        "names": list(moments.names),
+        "colours": list(moments.colours),
+        "shares": [_thousandths(row) for row in moments.shares],
+        "concepts": {name: [_thousandths(row) for row in rows] for name, rows in moments.concepts.items()},
+        "smooth": moments.smooth,
+    }
+
+
+def _verdict_data(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {"name": verdict.name, "share": round(float(verdict.share), 4), "truth": verdict.truth}
+
+
+def _milliseconds(times_s: npt.NDArray[np.float64]) -> list[int]:
+    return [int(t) for t in np.rint(np.asarray(times_s, np.float64) * 1000)]
+
+
+def _thousandths(shares: npt.NDArray[np.float64]) -> list[int]:
+    return [int(share) for share in np.rint(np.nan_to_num(np.asarray(shares, np.float64)) * 1000)]
 
 
 def _text(suffix: str) -> str:
     return (Path(__file__).parent / f"piano_roll.{suffix}").read_text(encoding="utf-8")
 
 
-_PLAYER = st.components.v2.component("pianistid_piano_roll", html=_text("html"), css=_text("css"), js=_text("js"))
+def _stage_script() -> str:
+    return (Path(__file__).parent / "piano_stage.js").read_text(encoding="utf-8")
+
+
+_PLAYER = st.components.v2.component(
+    "pianistid_piano_roll",
+    html=_text("html"),
+    css=_text("css"),
+    js="\n".join((sound_script(), _stage_script(), _text("js"))),
+)
 
 
 def show_roll(roll: Roll, *, key: str, height: int = 300, window_s: float = 30.0) -> None:
     """Draws the player; the same key with other notes starts it again from the beginning."""
-    _PLAYER(key=key, data=player_data(roll, height=height, window_s=window_s))
+    _PLAYER(key=key, data=player_data(roll, height=height, window_s=window_s, bank=place_bank()))

@@ -1,0 +1,173 @@
+"""Where the music that is identified comes from: dropped files, recordings that are here, or one's own hands."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+
+import cached
+from components.keyboard import Take, show_keyboard
+from pianistid_core.datasets.root import PARTS, DataRoot
+from pianistid_core.errors import PianistIDError
+from pianistid_core.midi import write_midi
+from wording import count, listed, one_line, plain, sentence
+
+MAX_FILES = 50
+MAX_MB = 20
+FILES, HERE, PLAY = "Drop files", "From your recordings", "Play"
+_TABS = (FILES, HERE, PLAY)
+_ENOUGH_S = 5.0
+_ENOUGH_NOTES = 12
+
+
+@dataclass(frozen=True)
+class Given:
+    """One piece to identify: its name, its bytes, its track, and who plays when that is known."""
+
+    name: str
+    data: bytes
+    truth: str | None = None
+    track: str | None = None
+
+
+def draw_sources(root: DataRoot) -> list[Given]:
+    """Three ways to bring music, and the pieces that the chosen one gives."""
+    asked = st.query_params.get("example")
+    if asked and state_unset("source"):
+        st.session_state["source"] = HERE
+    files, here, play = st.tabs(_TABS, key="source", on_change="rerun", bind="query-params")
+    given: list[Given] = []
+    with files:
+        dropped = uploads()
+    with here:
+        example = recording(root) if here.open else None
+    with play:
+        played = by_hand() if play.open else None
+    if here.open:
+        given = [example] if example else []
+    elif play.open:
+        given = [played] if played else []
+    else:
+        given = dropped
+    return given
+
+
+def state_unset(key: str) -> bool:
+    """Whether neither this session nor the address bar has chosen anything for a widget."""
+    return key not in st.session_state and key not in st.query_params
+
+
+def uploads() -> list[Given]:
+    """The files that were dropped; those over the limits are said in words."""
+    files = st.file_uploader(
+        "MIDI files", type=["mid", "midi"], accept_multiple_files=True, max_upload_size=MAX_MB, key="midi_files",
+        help=f"Piano performances as MIDI: one or many, up to {MAX_FILES} at once and {MAX_MB} MB each. "
+        "They stay on this machine.",
+    )  # fmt: skip
+    if len(files) > MAX_FILES:
+        left = [one_line(file.name) for file in files[MAX_FILES:]]
+        st.warning(
+            sentence(f"the first {MAX_FILES} files are taken and {listed(left, 3)} left out; drop those afterwards"),
+            icon=":material/warning:",
+        )
+    return told_apart([Given(one_line(file.name, 120), file.getvalue()) for file in files[:MAX_FILES]])
+
+
+def told_apart(pieces: Sequence[Given]) -> list[Given]:
+    """The same pieces, where several of one name have their number: "a.mid", "a.mid (2)"."""
+    taken: Counter[str] = Counter()
+    done = []
+    for piece in pieces:
+        taken[piece.name] += 1
+        number = taken[piece.name]
+        done.append(piece if number == 1 else replace(piece, name=f"{piece.name} ({number})"))
+    return done
+
+
+def recording(root: DataRoot) -> Given | None:
+    """A whole recording or a clip of a data set, for which the truth is known."""
+    splits = cached.contents(root).splits
+    if not splits:
+        st.caption("No recordings are here yet.")
+        st.page_link("views/data.py", label="Bring some in", icon=":material/library_music:")
+        return None
+    asked = st.query_params.get("example")
+    one, two, three, four = st.columns([2, 2, 3, 2], vertical_alignment="bottom")
+    names = list(splits)
+    split = splits[
+        one.selectbox(
+            "Split", names, index=names.index(asked) if asked in names else 0, key="example_split",
+            help="Only the parts that a model does not learn from, so that the answer is an honest one.",
+        )
+        or names[0]
+    ]  # fmt: skip
+    entries = [entry for part in PARTS[1:] for entry in split.parts.get(part, ())]
+    pianists = sorted({split.class_names[entry.pianist] for entry in entries})
+    pianist = two.selectbox(
+        "Pianist", pianists, key="example_pianist", format_func=one_line, help="Who plays, as the data set has it."
+    )
+    tracks = [entry.track for entry in entries if split.class_names[entry.pianist] == pianist]
+    recordings = cached.contents(root).recordings
+
+    def title(track: str) -> str:
+        info = recordings.get(track)
+        return one_line((info.composition if info else None) or track.rpartition("/")[2], 80)
+
+    track = three.selectbox(
+        "Recording", tracks, format_func=title, key="example_track", help="A recording of the test or validation part."
+    )
+    if not track or not pianist:
+        st.caption("This split holds no recordings to test with.")
+        return None
+    files = recording_files(root, track)
+    if not files:
+        st.warning(sentence(f"no file of {track} is on disk"), icon=":material/warning:")
+        return None
+    part = four.selectbox(
+        "What of it", list(files), key=f"example_part_{track}", help="All of it, or one clip of 30 seconds."
+    )
+    if not st.toggle("Identify this", value=bool(asked), key="example_on", help="Asks the model who plays it."):
+        return None
+    chosen = part or next(iter(files))
+    return Given(f"{title(track)}, {chosen.lower()}", files[chosen].read_bytes(), truth=pianist, track=track)
+
+
+def recording_files(root: DataRoot, track: str) -> dict[str, Path]:
+    """What there is of a recording: the whole of it where the data root holds that, and its clips."""
+    whole = root.raw_dir / track / "piano_midi.mid"
+    clips = {f"Clip {number}": path for number, path in enumerate(root.clip_paths(track), start=1)}
+    return ({"The whole": whole} if whole.is_file() else {}) | clips
+
+
+def by_hand() -> Given | None:
+    """What was played on the keyboard of the page, of the computer, or one that is connected."""
+    take = show_keyboard(key="keyboard")
+    if take is None:
+        return None
+    problem = too_little(take)
+    if problem:
+        st.warning(sentence(problem), icon=":material/timer:")
+        return None
+    try:
+        return Given(f"Your take {take.number}", write_midi(take.notes))
+    except PianistIDError as error:
+        st.error(sentence(error), icon=":material/error:")
+        return None
+
+
+def too_little(take: Take) -> str:
+    """Why a take cannot be identified, or nothing."""
+    n, seconds = len(take.notes), take.notes.duration_s
+    if n >= _ENOUGH_NOTES and seconds >= _ENOUGH_S:
+        return ""
+    return (
+        f"that was {count(n, 'note')} in {seconds:.0f} s; play at least {_ENOUGH_NOTES} notes over {_ENOUGH_S:.0f} s, "
+        "better half a minute, then stop"
+    )
+
+
+def named(piece: Given) -> str:
+    """The piece's name as markdown shows it."""
+    return plain(piece.name)

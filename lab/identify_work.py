@@ -1,0 +1,244 @@
+"""What comes after the answer: who is heard from moment to moment, which notes mattered, what sounds alike.
+
+The answer is on the page at once; this is worked out beside it, piece by piece, by one thread with a copy of the model
+of its own, so that nobody's first answer waits for somebody's explanations. What was asked last comes first.
+"""
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+import cached
+from components.piano_roll import Roll, performance_roll
+from pianistid_core.concepts import CONCEPTS
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import ExtractionError, PianistIDError
+from pianistid_core.midi import CLIP_LENGTH_S, Notes
+
+if TYPE_CHECKING:
+    from pianistid_core.attribution import Attribution
+    from pianistid_core.identify import Identifier
+    from pianistid_core.neighbours import Familiarity, Neighbour, RecordingIndex
+
+log = logging.getLogger(__name__)
+
+WINDOW_STEP_S = 10.0
+_MAX_WINDOWS = 24
+_KEPT = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The answers for w stretches of 30 s that overlap: spans (seconds), shares (w, K), and by concept alone (w, K)."""
+
+    spans_s: tuple[tuple[float, float], ...]
+    names: tuple[str, ...]
+    shares: npt.NDArray[np.float64]
+    concepts: dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass
+class Insight:
+    """What is known of one piece beyond its answer; parts come as they are found, and `version` grows with each.
+
+    A part is None while it is not there; `troubles` holds the sentence of each that could not be.
+    """
+
+    windows: Windows | None = None
+    attribution: "Attribution | None" = None
+    neighbours: "tuple[Neighbour, ...] | None" = None
+    familiarity: "Familiarity | None" = None
+    troubles: dict[str, str] = field(default_factory=dict)
+    doing: str = "Waiting"
+    done: int = 0
+    total: int = 0
+    version: int = 0
+    finished: bool = False
+
+    def progress(self, done: int, total: int) -> None:
+        """Says how far the part is that is worked on."""
+        self.done, self.total = done, total
+
+    def begin(self, doing: str) -> None:
+        """Says what is worked on now."""
+        self.doing, self.done, self.total = doing, 0, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One piece to look into: its notes, the pianist heard in it, its track when it is one of the data set's."""
+
+    notes: Notes
+    pianist: str
+    track: str | None
+    root: DataRoot
+    model: Path
+
+
+class Explainer:
+    """The thread that works on pieces, and what it has found of the latest of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[str, Insight] = OrderedDict()
+        self._waiting: list[tuple[Insight, Asked]] = []
+        self._works = False
+        self._models: dict[str, Identifier] = {}
+        self._indexes: dict[str, RecordingIndex] = {}
+
+    def insight(self, key: str, asked: Callable[[], Asked]) -> Insight:
+        """What is known of a piece so far; work on it begins when it is new."""
+        with self._lock:
+            known = self._found.get(key)
+            if known is not None:
+                self._found.move_to_end(key)
+                return known
+            insight = self._found[key] = Insight()
+            while len(self._found) > _KEPT:
+                self._found.popitem(last=False)
+            self._waiting.append((insight, asked()))
+            if not self._works:
+                self._works = True
+                threading.Thread(target=self._work, name="explainer", daemon=True).start()
+        return insight
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._works = False
+                    return
+                insight, asked = self._waiting.pop()
+            try:
+                self._look_into(insight, asked)
+            except (PianistIDError, OSError) as error:
+                insight.troubles["all"] = str(error)
+            except Exception:
+                log.exception("looking into a piece failed")
+                insight.troubles["all"] = "this went wrong unexpectedly; the server's log says why"
+            finally:
+                insight.finished = True
+                insight.version += 1
+
+    def _look_into(self, insight: Insight, asked: Asked) -> None:
+        insight.begin("Loading the model")
+        identifier = self._identifier(asked.model)
+
+        def alike() -> None:
+            insight.begin("Comparing with the training recordings")
+            index = self._index(identifier, asked, insight)
+            insight.neighbours = tuple(index.nearest(identifier, asked.notes, 5, track=asked.track))
+            insight.familiarity = index.familiarity(identifier, asked.notes, track=asked.track)
+
+        def windows() -> None:
+            insight.begin("Following the music")
+            insight.windows = moving_answers(identifier, asked.notes, insight.progress)
+
+        def attribution() -> None:
+            from pianistid_core.attribution import attribute
+
+            insight.begin("Asking which notes mattered")
+            insight.attribution = attribute(identifier, asked.notes, asked.pianist, progress=insight.progress)
+
+        parts = {"windows": windows, "neighbours": alike, "attribution": attribution}
+        if not self._index_is_known(asked):
+            # Made once for a model, in a minute; nothing else should wait for that.
+            parts = {name: parts[name] for name in ("windows", "attribution", "neighbours")}
+        for name, part in parts.items():
+            try:
+                part()
+            except (PianistIDError, OSError) as error:
+                insight.troubles[name] = str(error)
+            insight.version += 1
+
+    def _identifier(self, model: Path) -> "Identifier":
+        from pianistid_core.identify import Identifier
+
+        key = _key(model)
+        if key not in self._models:
+            self._models = {key: Identifier.from_checkpoint(model)}
+        return self._models[key]
+
+    def _index_is_known(self, asked: Asked) -> bool:
+        return f"{_key(asked.model)}:{asked.root.path}" in self._indexes
+
+    def _index(self, identifier: "Identifier", asked: Asked, insight: Insight) -> "RecordingIndex":
+        from pianistid_core.neighbours import open_index
+
+        key = f"{_key(asked.model)}:{asked.root.path}"
+        if key not in self._indexes:
+            self._indexes = {key: open_index(identifier, asked.root, progress=insight.progress)}
+        return self._indexes[key]
+
+
+def moving_answers(
+    identifier: "Identifier", notes: Notes, progress: Callable[[int, int], None] | None = None
+) -> Windows | None:
+    """What the model says of the 30 s around one moment after another; None for music of a single clip.
+
+    Raises: ExtractionError when no stretch can be drawn.
+    """
+    length = notes.duration_s
+    if length < CLIP_LENGTH_S + WINDOW_STEP_S / 2:
+        return None
+    step = max(WINDOW_STEP_S, (length - CLIP_LENGTH_S) / (_MAX_WINDOWS - 1))
+    starts = np.append(np.arange(0.0, length - CLIP_LENGTH_S - 0.5, step), length - CLIP_LENGTH_S)
+    names = tuple(identifier.class_names)
+    spans: list[tuple[float, float]] = []
+    shares: list[list[float]] = []
+    alone: dict[str, list[list[float]]] = {}
+    for number, start in enumerate(starts):
+        if progress is not None:
+            progress(number, len(starts))
+        stretch = notes.between(start, start + CLIP_LENGTH_S).shifted(-start)
+        try:
+            found = identifier.identify(stretch)
+        except ExtractionError:
+            continue
+        spans.append((float(start), float(start) + CLIP_LENGTH_S))
+        shares.append([found.probabilities[name] for name in names])
+        for concept in CONCEPTS if found.concepts else ():
+            heard = found.concepts[(concept,)]
+            alone.setdefault(concept, []).append([heard[name] for name in names])
+    if not spans:
+        raise ExtractionError("no stretch of this music can be drawn for this model")
+    by_concept = {concept: np.array(rows) for concept, rows in alone.items()}
+    return Windows(tuple(spans), names, np.array(shares), by_concept)
+
+
+def _key(model: Path) -> str:
+    return f"{model}:{cached.stamp(model)}"
+
+
+@st.cache_resource(show_spinner=False)
+def _explainer() -> Explainer:
+    return Explainer()
+
+
+def insight(root: DataRoot, model: Path, data: bytes, notes: Notes, pianist: str, track: str | None) -> Insight:
+    """What is known of a piece beyond the model's answer so far, for every session that asks."""
+    key = f"{root.path}:{_key(model)}:{track}:{digest(data)}"
+    return _explainer().insight(key, lambda: Asked(notes, pianist, track, root, model))
+
+
+def digest(data: bytes) -> str:
+    """A short name for a file's bytes."""
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def whole_roll(data: bytes, label: str) -> Roll:
+    """A performance as played and by its concepts, drawn once for all sessions.
+
+    Raises: MidiError when it cannot be read.
+    """
+    return performance_roll(cached.notes_of_upload(data), label)
