@@ -13,6 +13,7 @@ PAGES = {
         st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
         st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
         st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Listen": [
         st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
