@@ -1,12 +1,11 @@
 """What buttons do, on whichever page they stand: each is one call of the core, and says what came of it."""
 
-import copy
 from collections.abc import Callable
 
 import jobs
 import state
 from pianistid_core import launch
-from pianistid_core.config import RunConfig, to_dict
+from pianistid_core.config import RunConfig
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
@@ -59,10 +58,7 @@ def delete_run(run: Run) -> None:
 
 
 def draft_from(config: RunConfig, base: str) -> None:
-    """Puts a config into the Build form."""
-    draft = state.draft()
-    draft.base = base
-    draft.values = copy.deepcopy(to_dict(config))
-    draft.generation += 1
-    draft.yaml_text = None
-    draft.yaml_faults = ()
+    """Puts a config into the Build form, as a draft of its own: what was being built stays on disk."""
+    draft = state.new_draft()
+    draft.take(config, base)
+    state.keep_draft()

@@ -1,11 +1,11 @@
 """Draws a form from the schema: a widget for each `FieldInfo`, with its help, range and faults.
 
-The values are a mapping nested as in a YAML. A widget writes its value there when it changes, so that the mapping is
-the one truth and a page change loses nothing. Nothing here knows a key by name.
+The values are a mapping nested as in a YAML. A widget hands its value over when it changes, so that the mapping is the
+one truth and a page change loses nothing. Nothing here knows a key by name.
 """
 
 import math
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,21 +15,25 @@ import streamlit as st
 from pianistid_core.config import config_fields
 from pianistid_core.errors import Fault
 from pianistid_core.schema import FieldInfo
-from wording import plain
+from wording import listed, plain, said
 
 Values = MutableMapping[str, Any]
+# What a number input can hold without rounding.
+_MOST_WHOLE = 2**53 - 1
 
 
 @dataclass(frozen=True)
 class Form:
     """What drawing needs: the values, the faults to show, the widgets' names, and what the user may choose from.
 
-    `suggestions` are by key; `names`, by the last word of a key, says what its choices 0, 1, 2... are called.
+    `store` takes a dotted key and its new value. `suggestions` are by key; `names`, by the last word of a key, says
+    what its choices 0, 1, 2... are called.
     """
 
     values: Values
     faults: Sequence[Fault]
     key_prefix: str
+    store: Callable[[str, Any], None]
     advanced: bool = False
     suggestions: Mapping[str, Sequence[str]] | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -50,8 +54,8 @@ def get(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
     return place
 
 
-def put(values: Values, key: str, value: Any) -> None:
-    """Sets the value at a dotted key, and drops what was set for another choice.
+def put(values: Values, key: str, value: Any) -> bool:
+    """Sets the value at a dotted key, and drops what was set for another choice; says whether anything was dropped.
 
     When a choice such as the optimiser changes, the section that it rules takes the new choice's own defaults.
     """
@@ -65,8 +69,10 @@ def put(values: Values, key: str, value: Any) -> None:
     place[last] = value
     after = {info.key: (info.kind, info.default) for info in config_fields(values)}
     changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
-    for section in {k.rpartition(".")[0] for k in changed} - {""}:
+    ruled = {k.rpartition(".")[0] for k in changed} - {""}
+    for section in ruled:
         _drop(values, section)
+    return bool(ruled)
 
 
 def _drop(values: Values, section: str) -> None:
@@ -86,9 +92,9 @@ def current_values(values: Mapping[str, Any], fields: Sequence[FieldInfo]) -> di
     return {info.key: value_of(values, info) for info in fields if info.kind != "group"}
 
 
-def shown(fields: Sequence[FieldInfo], form: Form) -> list[FieldInfo]:
+def shown(fields: Sequence[FieldInfo], form: Form, now: Mapping[str, Any] | None = None) -> list[FieldInfo]:
     """The fields to draw now: those that matter, advanced ones when asked for or when something is wrong with them."""
-    now = current_values(form.values, fields)
+    now = current_values(form.values, fields) if now is None else now
     return [
         info
         for info in fields
@@ -96,24 +102,57 @@ def shown(fields: Sequence[FieldInfo], form: Form) -> list[FieldInfo]:
     ]
 
 
-def draw_fields(fields: Sequence[FieldInfo], form: Form, *, columns: int = 2) -> None:
-    """Draws the fields in order, side by side, under the headings of their sections."""
-    visible = shown(fields, form)
-    leaves = {info.section for info in visible if info.kind != "group"}
+def found(fields: Sequence[FieldInfo], text: str) -> list[FieldInfo]:
+    """The fields that a search means: every word stands in the label, the key, the help or a section's name."""
+    words = text.lower().split()
+    labels = {info.key: info.label for info in fields}
+
+    def place(info: FieldInfo) -> str:
+        parts = info.key.split(".")
+        return " ".join(labels.get(".".join(parts[:n]), "") for n in range(1, len(parts)))
+
+    def rank(info: FieldInfo) -> int:
+        name = f"{info.label} {info.key}".lower()
+        return 0 if all(word in name for word in words) else 1
+
+    hits = [
+        info
+        for info in fields
+        if info.kind != "group"
+        and words
+        and all(word in f"{info.label} {info.key} {info.help} {place(info)}".lower() for word in words)
+    ]
+    return sorted(hits, key=rank)
+
+
+def condition_of(info: FieldInfo, now: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
+    """Says what a field that has no effect now waits for."""
+    for key, allowed in info.when:
+        if key in now and now[key] not in allowed:
+            return f"{info.label} has an effect only while {labels.get(key, key)} is {_either(allowed)}."
+    return None
+
+
+def _either(values: Sequence[Any]) -> str:
+    words = ["on" if value is True else "off" if value is False else said(value) for value in values]
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else listed(words)
+
+
+def draw_fields(fields: Sequence[FieldInfo], form: Form, *, columns: int = 2, untitled: str = "") -> None:
+    """Draws the fields in order, side by side, under the headings of their sections, but for the one named."""
+    leaves = {info.section for info in fields if info.kind != "group"}
     row: list[Any] = []
-    section = ""
-    for info in visible:
+    section = fields[0].section if fields else ""
+    for info in fields:
         if info.kind == "group":
-            if any(leaf == info.key or leaf.startswith(f"{info.key}.") for leaf in leaves):
+            has_any = any(leaf == info.key or leaf.startswith(f"{info.key}.") for leaf in leaves)
+            if has_any and info.key != untitled:
                 _heading(info)
                 row = []
                 section = info.key
             continue
         if info.section != section:
-            if not info.section:
-                st.space("small")
-            row = []
-            section = info.section
+            row, section = row if info.section == untitled else [], info.section
         wide = info.item_kind == "group" or (info.kind == "list" and info.choices is not None)
         if wide or not row:
             row = [] if wide else list(st.columns(columns))
@@ -122,12 +161,9 @@ def draw_fields(fields: Sequence[FieldInfo], form: Form, *, columns: int = 2) ->
 
 
 def _heading(info: FieldInfo) -> None:
-    """The name of a section: smaller the deeper it lies."""
-    depth = info.key.count(".")
+    """The name of a section within a section: smaller the deeper it lies."""
     label = plain(info.label)
-    if depth == 0:
-        st.space("xxsmall")
-    st.markdown((f"##### {label}", f"**{label}**")[depth] if depth < 2 else f":gray[**{label}**]", help=info.help)
+    st.markdown(f"**{label}**" if info.key.count(".") < 2 else f":gray[**{label}**]", help=info.help)
 
 
 def draw_field(info: FieldInfo, form: Form) -> None:
@@ -149,13 +185,17 @@ def help_text(info: FieldInfo) -> str:
 
 def range_in_words(info: FieldInfo) -> str:
     """Says what a number may be."""
-    low = None if info.low is None else f"{'above' if info.low_open else 'at least'} {info.low:g}"
-    high = None if info.high is None else f"{'below' if info.high_open else 'at most'} {info.high:,g}"
+    low = None if info.low is None else f"{'above' if info.low_open else 'at least'} {_bound(info.low)}"
+    high = None if info.high is None else f"{'below' if info.high_open else 'at most'} {_bound(info.high)}"
     bounds = " and ".join(part for part in (low, high) if part)
     words = f"Range: {bounds}." if bounds else ""
     if info.optional:
         words += " Empty means none." if info.kind in ("int", "float", "str") else ""
     return words.strip()
+
+
+def _bound(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
 def _widget(info: FieldInfo, form: Form) -> None:
@@ -166,7 +206,7 @@ def _widget(info: FieldInfo, form: Form) -> None:
         "key": key,
         "help": help_text(info),
         "on_change": _store,
-        "args": (form.values, info, key),
+        "args": (form.store, info, key),
     }
     if info.kind == "bool":
         st.toggle(label, value=bool(value), **common)
@@ -175,23 +215,25 @@ def _widget(info: FieldInfo, form: Form) -> None:
         st.selectbox(label, options, index=options.index(str(value)), accept_new_options=True, **common)
     elif info.kind == "choice":
         choices = [*(info.choices or ()), *([None] if info.optional else [])]
-        at = choices.index(value) if value in choices else 0
+        at = choices.index(value) if value in choices else None
         st.selectbox(label, choices, index=at, format_func=choice_name, **common)
     elif info.kind == "int":
         st.number_input(label, value=_whole(value), step=1, placeholder="none", **common)
     elif info.kind == "float":
-        number = None if value is None else float(value)
+        number = _real(value)
         step = info.step or _step(number)
         st.number_input(label, value=number, step=step, format="%g", placeholder="none", **common)
     elif info.kind == "list":
         _list_widget(info, label, value, common, form.names.get(info.key.rpartition(".")[2], ()))
     else:
-        st.text_input(label, value=str(value or ""), placeholder="none" if info.optional else None, **common)
+        text = "" if value is None else str(value)
+        st.text_input(label, value=text, placeholder="none" if info.optional else None, **common)
 
 
 def _list_widget(info: FieldInfo, label: str, value: Any, common: dict[str, Any], names: Sequence[str]) -> None:
-    items = list(value or ())
+    items = list(value) if isinstance(value, list | tuple) else []
     if info.item_kind == "group":
+        items = [item for item in items if isinstance(item, Mapping)]
         st.caption(label, help=common.pop("help"))
         table = pd.DataFrame(items, columns=[field.key for field in info.item_fields])
         columns: dict[str, Any] = {field.key: _column(field) for field in info.item_fields}
@@ -217,7 +259,7 @@ def _column(info: FieldInfo) -> Any:
     return columns.TextColumn(info.label, help=info.help, default=info.default)
 
 
-def _store(values: Values, info: FieldInfo, key: str) -> None:
+def _store(store: Callable[[str, Any], None], info: FieldInfo, key: str) -> None:
     value = st.session_state[key]
     if info.kind == "list" and info.item_kind == "group":
         value = edited_rows(st.session_state.get(f"{key}:base", []), value)
@@ -229,7 +271,7 @@ def _store(values: Values, info: FieldInfo, key: str) -> None:
         value = None
     elif info.kind == "float" and value is not None:
         value = float(value)
-    put(values, info.key, value)
+    store(info.key, value)
 
 
 def edited_rows(base: Sequence[Mapping[str, Any]], edits: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -265,7 +307,14 @@ def item_name(item: Any, names: Sequence[str]) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)
+    """A whole number as a number input takes it; anything else is nothing there, and a fault beside it."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MOST_WHOLE
+    return value if is_whole else None
+
+
+def _real(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number and abs(value) < 1e300 else None
 
 
 def _step(value: float | None) -> float:

@@ -6,18 +6,21 @@ opens the same view. What stands here is the rest.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import streamlit as st
 
+from drafts import Draft, DraftError, DraftStore
 from pianistid_core.datasets.root import DataRoot
 
 # Widgets whose value is in the address bar. They are shared by all pages, so each name has one meaning.
 RUN = "run"
 MODEL = "model"
 
+DRAFT = "draft"
+
 _DRAFT = "build.draft"
+_UNKEPT = "build.unkept"
 _NOTICE = "notice"
 _COMPLAINT = "complaint"
 
@@ -59,24 +62,76 @@ def choose_data_root(path: str) -> None:
     _chosen().path = os.path.expanduser(text) or None
 
 
-@dataclass
-class Draft:
-    """The config being built: plain values nested as in a YAML, and what it is compared with.
-
-    `generation` names the widgets: it grows when values come from elsewhere, so that every widget takes them up.
-    """
-
-    base: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
-    generation: int = 0
-    yaml_text: str | None = None
-    yaml_faults: tuple[str, ...] = ()
+def draft_store() -> DraftStore:
+    """The drafts on disk of the data root in use."""
+    return DraftStore(data_root())
 
 
 def draft() -> Draft:
     """The config being built in this session; empty until a preset is chosen."""
-    found: Draft = st.session_state.setdefault(_DRAFT, Draft())
+    found: Draft = st.session_state.setdefault(f"{_DRAFT}:{data_root().path}", Draft())
     return found
+
+
+def open_draft(asked: str | None) -> str | None:
+    """Takes up the draft that the address names, else this session's, else the latest on disk.
+
+    Gives the sentence to show when the one asked for cannot be had.
+    """
+    store, mine = draft_store(), draft()
+    complaint = None
+    found: Draft | None = None
+    if asked and asked != mine.id:
+        try:
+            found = store.load(asked)
+        except DraftError as error:
+            complaint = f"{error}; here is the latest one"
+    if found is None and not mine.base:
+        found = store.latest()
+    if found is not None:
+        _take_up(found)
+    refresh_draft()
+    return complaint
+
+
+def refresh_draft() -> bool:
+    """Takes up what another tab has written into the draft of this session; says whether there was anything."""
+    store, mine = draft_store(), draft()
+    if store.written(mine.id) in (0, mine.written):
+        return False
+    try:
+        found = store.load(mine.id)
+    except DraftError:
+        return False
+    found.generation = mine.generation + 1
+    _take_up(found)
+    return True
+
+
+def keep_draft() -> None:
+    """Writes the draft of this session to disk; a disk that refuses is named on the page, and nothing else is lost."""
+    st.session_state.pop(_UNKEPT, None)
+    try:
+        draft_store().save(draft())
+    except DraftError as error:
+        st.session_state[_UNKEPT] = str(error)
+
+
+def unkept() -> str | None:
+    """Why the draft could not be written to disk, if so."""
+    message: str | None = st.session_state.get(_UNKEPT)
+    return message
+
+
+def new_draft() -> Draft:
+    """Begins another draft; the old one stays on disk until there are too many."""
+    _take_up(Draft())
+    draft_store().prune()
+    return draft()
+
+
+def _take_up(found: Draft) -> None:
+    st.session_state[f"{_DRAFT}:{data_root().path}"] = found
 
 
 def notify(message: str) -> None:

@@ -1,5 +1,6 @@
 """The form follows the schema: what it stores is what a YAML would say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,16 +10,20 @@ from pianistid_core.config import config_fields, load_config, parse_config, pres
 from pianistid_core.errors import ConfigError, Fault
 
 
-def test_a_changed_choice_takes_its_own_defaults() -> None:
+def a_form(values: dict[str, Any], faults: Sequence[Fault] = (), *, advanced: bool = False) -> forms.Form:
+    return forms.Form(values, faults, "k", lambda key, value: None, advanced)
+
+
+def test_a_changed_choice_takes_its_own_defaults_and_says_so() -> None:
     values: dict[str, Any] = {"optim_type": "sgd", "optim_cfg": {"lr": 0.5, "momentum": 0.1}}
-    forms.put(values, "optim_type", "adam")
+    assert forms.put(values, "optim_type", "adam")
     assert values == {"optim_type": "adam"}
     assert to_dict(parse_config(values))["optim_cfg"]["lr"] == 0.001
 
 
 def test_an_ordinary_change_leaves_everything_else() -> None:
     values: dict[str, Any] = {"optim_cfg": {"lr": 0.5}, "model_cfg": {"pool_type": "gem"}}
-    forms.put(values, "optim_cfg.momentum", 0.3)
+    assert not forms.put(values, "optim_cfg.momentum", 0.3)
     assert values == {"optim_cfg": {"lr": 0.5, "momentum": 0.3}, "model_cfg": {"pool_type": "gem"}}
 
 
@@ -42,7 +47,7 @@ def test_advanced_fields_show_when_asked_for_or_at_fault() -> None:
     fields = config_fields({})
 
     def shown(**options: Any) -> set[str]:
-        return {info.key for info in forms.shown(fields, forms.Form({}, options.pop("faults", ()), "k", **options))}
+        return {info.key for info in forms.shown(fields, a_form({}, options.pop("faults", ()), **options))}
 
     assert "seed" not in shown()
     assert "seed" in shown(advanced=True)
@@ -51,13 +56,13 @@ def test_advanced_fields_show_when_asked_for_or_at_fault() -> None:
 
 def test_a_field_that_depends_on_another_hides_with_it() -> None:
     values = {"train_dataset_cfg": {"data_augmentation": False}}
-    keys = {info.key for info in forms.shown(config_fields(values), forms.Form(values, (), "k", True))}
+    keys = {info.key for info in forms.shown(config_fields(values), a_form(values, advanced=True))}
     assert "train_dataset_cfg.augmentation_probability" not in keys
     assert "train_dataset_cfg.data_augmentation" in keys
 
 
 def test_faults_of_items_belong_to_their_list() -> None:
-    form = forms.Form({}, [Fault("model_cfg.layers[1].pool", "no"), Fault("model_cfg.layers_x", "other")], "k")
+    form = a_form({}, [Fault("model_cfg.layers[1].pool", "no"), Fault("model_cfg.layers_x", "other")])
     assert form.fault_of("model_cfg.layers") == "no"
 
 
@@ -89,3 +94,39 @@ def test_what_no_number_is_reaches_the_schema_as_a_fault() -> None:
 
 def test_items_with_names_are_shown_by_them() -> None:
     assert [forms.item_name(item, ("melody", "harmony")) for item in (0, 1, 2, "x")] == ["melody", "harmony", "2", "x"]
+
+
+def test_bounds_are_written_out() -> None:
+    info = next(info for info in config_fields({}) if info.key == "seed")
+    assert "at most 4,294,967,295" in forms.range_in_words(info)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("learning rate", "optim_cfg.lr"),
+        ("LR", "optim_cfg.lr"),
+        ("eta_min", "sched_cfg.eta_min"),
+        ("checkpoint every", "checkpoint_cfg.checkpoint_after_n_epochs"),
+        ("training clips number", "train_dataset_cfg.n_clips"),
+    ],
+)
+def test_a_setting_is_found_by_its_name_key_or_section(text: str, first: str) -> None:
+    hits = [info.key for info in forms.found(config_fields({}), text)]
+    assert first in hits[:4]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "no such thing at all"])
+def test_a_search_without_words_or_hits_finds_nothing(text: str) -> None:
+    assert forms.found(config_fields({}), text) == []
+
+
+def test_a_field_without_effect_says_what_it_waits_for() -> None:
+    values = {"train_dataset_cfg": {"data_augmentation": False}}
+    fields = config_fields(values)
+    labels = {info.key: info.label for info in fields}
+    now = forms.current_values(values, fields)
+    by_key = {info.key: info for info in fields}
+    waits = forms.condition_of(by_key["train_dataset_cfg.augmentation_probability"], now, labels)
+    assert waits == "Augmentation probability has an effect only while Augment is on."
+    assert forms.condition_of(by_key["epochs"], now, labels) is None

@@ -1,0 +1,231 @@
+"""Preflight on the page: started, watched while it goes, and what came of it with the estimate in words."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+import jobs
+import state
+from components.figures import show_figures
+from drafts import DraftStore
+from guard import guard
+from pianistid_core.config import RunConfig, config_fields, difference, parse_config, to_dict
+from pianistid_core.errors import ConfigError
+from pianistid_core.preflight import Check, Estimate, Preflight, Range, run_preflight
+from wording import count, duration, listed, plain, sentence
+
+
+@dataclass
+class Underway:
+    """A preflight that runs: for which config, and the checks that are done."""
+
+    config: RunConfig
+    checks: list[Check] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A preflight that is done, with the config it was run for."""
+
+    config: RunConfig
+    preflight: Preflight
+
+
+@st.cache_resource(show_spinner=False)
+def _underway() -> dict[str, Underway]:
+    return {}
+
+
+def job_key(draft_id: str) -> str:
+    """The name of a draft's preflight among the jobs."""
+    return f"preflight:{draft_id}"
+
+
+def start(config: RunConfig) -> None:
+    """Runs the preflight of a config in the background, for the draft of this session."""
+    root, store, draft_id = state.data_root(), state.draft_store(), state.draft().id
+    running = jobs.find(job_key(draft_id))
+    if running is not None and running.running:
+        return
+    mine = _underway()[draft_id] = Underway(config)
+
+    def work(progress: jobs.Progress) -> Preflight:
+        found = run_preflight(config, root, on_check=mine.checks.append)
+        store.save_result(draft_id, {"config": to_dict(config), "preflight": found.to_dict()})
+        return found
+
+    jobs.start(job_key(draft_id), "Preflight", work)
+
+
+def result_of(store: DraftStore, draft_id: str) -> Result | None:
+    """The last preflight of a draft, from disk, so that it outlives the server."""
+    plain_result = store.result(draft_id)
+    if plain_result is None:
+        return None
+    try:
+        return Result(parse_config(plain_result["config"]), Preflight.from_dict(plain_result["preflight"]))
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def running() -> bool:
+    """Whether this draft's preflight runs now."""
+    job = jobs.find(job_key(state.draft().id))
+    return job is not None and job.running
+
+
+def draw(config: RunConfig | None) -> Result | None:
+    """Shows the preflight that runs, or the last one; gives the last one when it holds for the config as it stands."""
+    draft_id = state.draft().id
+    job = jobs.find(job_key(draft_id))
+    if job is not None and job.running:
+        with st.container(border=True, key="preflight"):
+            _watch(draft_id)
+        return None
+    if job is not None and job.error is not None:
+        with st.container(border=True, key="preflight"):
+            st.markdown("##### Preflight could not be run")
+            st.error(sentence(job.error), icon=":material/error:")
+            _done_checks(_underway().get(draft_id))
+        return None
+    result = result_of(state.draft_store(), draft_id)
+    if result is None:
+        return None
+    changed = [] if config is None else [key for key, _, _ in difference(result.config, config)]
+    with st.container(border=True, key="preflight"):
+        _draw_result(result, changed, config)
+    return result if config is not None and not changed else None
+
+
+@st.fragment(run_every=0.7, key="preflight_watch")
+@guard
+def _watch(draft_id: str) -> None:
+    job, mine = jobs.find(job_key(draft_id)), _underway().get(draft_id)
+    if job is None or not job.running or mine is None:
+        st.rerun()
+    st.markdown("##### Preflight")
+    st.caption(
+        f"The run's own code, for a few seconds, in a process of its own. {time.time() - mine.started:.0f} s so far."
+    )
+    draw_checks(list(mine.checks))
+    st.markdown(":gray[:material/progress_activity: The next check is being made …]")
+
+
+def _done_checks(mine: Underway | None) -> None:
+    if mine is not None and mine.checks:
+        draw_checks(mine.checks)
+
+
+def _draw_result(result: Result, changed: Sequence[str], config: RunConfig | None) -> None:
+    found = result.preflight
+    failed = [check for check in found.checks if not check.ok]
+    spent = sum(check.seconds for check in found.checks)
+    if failed:
+        title = f":red[:material/error:] Preflight: {count(len(failed), 'check')} failed"
+    else:
+        title = ":green[:material/check_circle:] Preflight passed"
+    st.markdown(f"##### {title}")
+    device = f" on {found.device}" if found.device else ""
+    st.caption(plain(f"{count(len(found.checks), 'check')} in {duration(spent)}{device}.", 300))
+    if changed or config is None:
+        st.warning(plain(staleness(changed, result.config), 600), icon=":material/history:")
+    if failed:
+        draw_checks(failed)
+    if found.estimate is not None:
+        draw_estimate(found.estimate)
+    with st.expander(f"What was tried ({len(found.checks)})", icon=":material/checklist:", key="preflight_checks"):
+        draw_checks(found.checks)
+
+
+def staleness(changed: Sequence[str], before: RunConfig) -> str:
+    """Says that a preflight was of another config, and what has changed since."""
+    if not changed:
+        return "This was before the settings that are now to be fixed."
+    fields = {info.key: info for info in config_fields(to_dict(before))}
+    names = []
+    for key in changed:
+        info = fields.get(key)
+        section = fields.get(info.section) if info is not None else None
+        names.append(key if info is None else f"{section.label}: {info.label}" if section else info.label)
+    return f"The settings have changed since: {listed(names)}. Run it again to be sure."
+
+
+def draw_checks(checks: Sequence[Check]) -> None:
+    """One line a check: how it went, what was found, and how long it took."""
+    lines = []
+    for check in checks:
+        mark = ":green[:material/check_circle:]" if check.ok else ":red[:material/error:]"
+        lines.append(f"{mark} **{plain(check.name)}** :gray[{plain(took(check.seconds))}]  \n{sentence(check.detail)}")
+    st.markdown("\n\n".join(lines))
+
+
+def took(seconds: float) -> str:
+    """A check's time, finer than `duration` where it is short."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def draw_estimate(estimate: Estimate) -> None:
+    """Time, memory and disk as figures, and the ranges in a sentence."""
+    show_figures(
+        [
+            ("An epoch", about_time(estimate.epoch_s), "The likely time of one pass over the clips, with its tests."),
+            ("The whole run", about_time(estimate.total_s), "The likely time of all epochs and the last evaluation."),
+            ("Peak memory", size(estimate.memory_bytes.likely), "The most memory it is likely to hold at once."),
+            ("Disk", size(estimate.disk_bytes.likely), "What its folder is likely to hold at the end."),
+        ]
+    )
+    st.caption(plain(in_words(estimate), 600))
+
+
+def about_time(span: Range) -> str:
+    """The likely time, short."""
+    return "under 1 s" if span.likely < 1 else duration(span.likely)
+
+
+def in_words(estimate: Estimate) -> str:
+    """The estimate with its ranges, as a sentence."""
+    return (
+        f"An epoch takes {span_of_time(estimate.epoch_s)}, the whole run {span_of_time(estimate.total_s)}. "
+        f"It holds {_sizes(estimate.memory_bytes)} of memory and leaves {_sizes(estimate.disk_bytes)} on disk."
+    )
+
+
+def span_of_time(span: Range) -> str:
+    """A range of times in words."""
+    low, high = (_short(span.low), _short(span.high))
+    return f"about {low}" if low == high else f"{low} to {high}"
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def _sizes(span: Range) -> str:
+    low, high = size(span.low), size(span.high)
+    return f"about {low}" if low == high else f"{low} to {high}"
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes in the unit a person would use."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= step:
+            number = n_bytes / step
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+    return f"{n_bytes:.0f} bytes"
+
+
+def time_of_all(estimate: Estimate, measured: RunConfig, configs: Sequence[RunConfig]) -> Range:
+    """How long several runs take one after the other, if an epoch of each takes as long as the measured one.
+
+    What a run takes beside its epochs (reading, the last evaluation) counts once for each.
+    """
+
+    def total(name: str) -> float:
+        epoch, whole = getattr(estimate.epoch_s, name), getattr(estimate.total_s, name)
+        rest = max(0.0, whole - measured.epochs * epoch)
+        return float(sum(config.epochs * epoch + rest for config in configs))
+
+    return Range(total("low"), total("likely"), total("high"))

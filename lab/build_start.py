@@ -1,0 +1,202 @@
+"""The bar of Build: whether the config is sound, and its four ways on: preflight, start, queue, sweep."""
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+import actions
+import build_form
+import build_preflight
+import build_sweep
+import cached
+import state
+from pianistid_core.config import RunConfig, parse_config
+from pianistid_core.errors import ConfigError, Fault, PianistIDError
+from pianistid_core.run_config import run_for
+from pianistid_core.runs import Run
+from wording import count, plain, sentence
+
+_STARTED = "build.started"
+_NEWS = "build.news"
+
+
+def check() -> tuple[RunConfig | None, list[Fault]]:
+    """The config that this session's draft holds, or everything that is wrong with it."""
+    try:
+        config = parse_config(state.draft().values)
+    except ConfigError as error:
+        return None, list(error.faults)
+    here = cached.contents(state.data_root()).splits
+    if config.data_split_dir not in here:
+        none = "there is no data to learn from yet; make the demo's or bring in some of your own"
+        some = f"there is no split {config.data_split_dir!r} here; give one of {', '.join(here)}"
+        return None, [Fault("data_split_dir", some if here else none)]
+    return config, []
+
+
+def _with_config(action: Callable[[RunConfig], None]) -> None:
+    """Does something with the config as it stands when the button is pressed, in this tab or another."""
+    state.refresh_draft()
+    config, faults = check()
+    if config is None:
+        state.complain(build_form.summary(faults))
+        return
+    try:
+        action(config)
+    except PianistIDError as error:
+        state.complain(str(error))
+
+
+def _start(config: RunConfig) -> None:
+    run = actions.start_run(config, state.data_root())
+    st.session_state[_STARTED] = (run.id, str(run.path))
+
+
+def _queue(config: RunConfig) -> None:
+    queue = cached.run_queue(state.data_root())
+    (entry,) = queue.add([config])
+    place = [waiting.id for waiting in queue.entries()]
+    n = place.index(entry.id) + 1 if entry.id in place else 0
+    where = f"as number {n}" if n > 1 else "and starts next" if n else "and is starting"
+    st.session_state[_NEWS] = f"{entry.run_id} is in the queue {where}{_paused()}."
+
+
+def _queue_sweep(config: RunConfig) -> None:
+    fields = build_form.fields_of_draft(())
+    found = build_sweep.plan(config, state.draft().sweep, {info.key: info for info in fields.all})
+    if not found.runs:
+        state.complain("the sweep has faults or is empty; look at it again")
+        return
+    added = cached.run_queue(state.data_root()).add(found.runs)
+    st.session_state[_NEWS] = (
+        f"{count(len(added), 'run')} of the sweep {'is' if len(added) == 1 else 'are'} in the queue{_paused()}."
+    )
+
+
+def _paused() -> str:
+    return ", which is paused: go on with it in Runs" if cached.run_queue(state.data_root()).paused else ""
+
+
+def follow_started() -> None:
+    """Goes to the run that a click has just started."""
+    started = st.session_state.pop(_STARTED, None)
+    if started is None:
+        return
+    run_id, path = started
+    known = Run(state.data_root().checkpoints_dir / run_id)
+    if str(known.path) != path:
+        st.session_state[_NEWS] = f"{run_id} is starting in {path}, outside of this data root: Runs does not list it."
+        return
+    state.notify(f"{run_id} is starting.")
+    st.switch_page("views/runs.py", query_params={state.RUN: run_id})
+
+
+def draw_bar(config: RunConfig | None, faults: Sequence[Fault]) -> None:
+    """The state of the config in a few words, and the buttons; always in sight."""
+    sound = config is not None
+    with st.container(key="build_bar", horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(key="build_state", width="stretch"):
+            if config is None:
+                st.markdown(f":red[:material/error: **{plain(build_form.summary(faults))}**]")
+            else:
+                st.markdown(
+                    f":green[:material/check_circle:] **{plain(f'{config.experiment}/{config.run}', 80)}** is sound"
+                )
+        busy = build_preflight.running()
+        st.button(
+            "Preflight", key="preflight_go", icon=":material/flight_takeoff:", disabled=not sound or busy,
+            on_click=_with_config, args=(build_preflight.start,),
+            help="Tries everything the run will do for a few seconds, and measures how long the whole will take.",
+        )  # fmt: skip
+        st.button(
+            "Sweep", key="sweep_toggle", icon=":material/grid_view:", on_click=build_sweep.toggle,
+            help="Several values for up to two settings, or several seeds: many runs from one form.",
+        )  # fmt: skip
+        st.button(
+            "Add to queue", key="queue", icon=":material/playlist_add:", disabled=not sound,
+            on_click=_with_config, args=(_queue,),
+            help="Starts when the runs before it have ended. The settings are frozen as they are now.",
+        )  # fmt: skip
+        st.button(
+            "Start now", key="start", type="primary", icon=":material/play_arrow:", disabled=not sound,
+            on_click=_with_config, args=(_start,),
+            help="Starts training at once, in the background, and opens the run.",
+        )  # fmt: skip
+
+
+def draw_queue_sweep(found: build_sweep.Plan) -> None:
+    """The click that queues a whole sweep."""
+    st.button(
+        f"Add {count(len(found.runs), 'run')} to the queue", key="queue_sweep", type="primary",
+        icon=":material/playlist_add:", on_click=_with_config, args=(_queue_sweep,),
+        help="They train one after the other, in this order.",
+    )  # fmt: skip
+
+
+def draw_news() -> None:
+    """What the last click did, until the next one."""
+    news = st.session_state.pop(_NEWS, None)
+    if news is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="build_news"):
+        st.success(plain(news, 600), icon=":material/playlist_add_check:")
+        st.page_link("views/runs.py", label="See the queue", icon=":material/monitoring:")
+
+
+def draw_name_taken(config: RunConfig) -> None:
+    """What starting would continue or collide with."""
+    run = run_for(config, state.data_root())
+    if not run.path.is_dir():
+        return
+    now = run.state()
+    if now.status == "running":
+        st.caption(plain(f"{run.id} is training now. Give the run another name to start a second one."))
+    elif now.status == "queued":
+        st.caption(plain(f"{run.id} waits already. Give the run another name to queue a second one."))
+    elif now.epoch:
+        st.caption(
+            plain(
+                f"{run.id} exists, with {count(now.epoch, 'epoch')} done. The same config goes on from its last "
+                "checkpoint; give the run another name to start anew.", 400
+            )
+        )  # fmt: skip
+
+
+def draw_doctor(config: RunConfig) -> None:
+    """One line on leakage, when the doctor has found errors in the chosen split or has not looked at it yet."""
+    name = config.data_split_dir
+    report = doctor_errors(name)
+    if report is not None and not report:
+        return
+    if report is None:
+        words = (
+            f":gray[:material/stethoscope:] Whether music of {plain(name)} stands in both training and test has not "
+            "been checked"
+        )
+    else:
+        words = (
+            f":red[:material/error:] The doctor found {count(report, 'error')} in {plain(name)}: results may be "
+            "better than they should be"
+        )
+    with st.container(horizontal=True, vertical_alignment="center", key="doctor_line", gap="small"):
+        st.markdown(words, width="content")
+        st.page_link(
+            "views/data.py", label="Check the split" if report is None else "See what",
+            query_params={"split": name, "data_tab": "Check"}, icon=":material/arrow_forward:", icon_position="right",
+        )  # fmt: skip
+
+
+def doctor_errors(split: str) -> int | None:
+    """How many errors the doctor found in a split, or None when it has not looked."""
+    import jobs
+
+    job = jobs.find(f"check:{state.data_root().path}:{split}")
+    result = getattr(job, "result", None)
+    return None if result is None else len(result.by_severity("error"))
+
+
+def draw_unkept() -> None:
+    """That the disk refuses what is typed, if so."""
+    message = state.unkept()
+    if message:
+        st.warning(sentence(message), icon=":material/save:")
