@@ -1,5 +1,7 @@
 """Measures: exact over clips, averaged over recordings, and the ablation's fifteen rows."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from pianistid_core.evaluation import (
 )
 from pianistid_core.loader import Batch, ClipDataset, collate, make_loader
 from pianistid_core.models import build_model
+from pianistid_core.runs import Confusion
 from tiny import PIANISTS, tiny_config
 
 CPU = torch.device("cpu")
@@ -61,6 +64,24 @@ def test_accuracies_recalls_and_confusion() -> None:
     assert metrics.macro_recall == pytest.approx(0.75)
     assert metrics.to_dict()["per_pianist"] == {"a": 1.0, "b": 0.5, "c": None}
     assert metrics.confusion.row_normalised().tolist() == [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 0]]
+
+
+def test_with_the_names_of_tracks_each_recording_has_an_outcome() -> None:
+    tracks = [f"tiny/{number}" for number in range(8)]
+    confusion = measure(ROWS, ("a", "b", "c"), tracks).confusion
+    assert [(one.track, one.true, one.heard) for one in confusion.recordings] == [
+        ("tiny/3", 1, 1),
+        ("tiny/5", 1, 0),
+        ("tiny/7", 0, 0),
+    ]
+    assert [one.probability for one in confusion.recordings] == pytest.approx([0.6, 0.7, 0.65])
+    again = Confusion.from_dict(json.loads(json.dumps(confusion.to_dict())))
+    assert again is not None and again.recordings == confusion.recordings
+    counted = np.zeros((3, 3), np.int64)
+    for one in confusion.recordings:
+        counted[one.true, one.heard] += 1
+    assert np.array_equal(counted, confusion.counts)
+    assert measure(ROWS, ("a", "b", "c")).confusion.recordings == ()
 
 
 def test_the_commonest_pianist_is_that_of_training() -> None:

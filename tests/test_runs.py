@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.runs import STARTING, Confusion, Run, find_runs, list_runs
+from pianistid_core.runs import STARTING, Confusion, RecordingOutcome, Run, RunLabels, find_runs, list_runs
 from tiny import until
 
 
@@ -30,7 +31,20 @@ def test_a_run_is_found_by_its_name(run: Run, tmp_path: Path) -> None:
     assert [found.id for found in find_runs(tmp_path)] == ["experiment/run"]
 
 
-@pytest.mark.parametrize("name", ["nothing/here", "run", "../x", "experiment/..", "experiment/../../etc", "a/b/c", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing/here",
+        "run",
+        ".hidden/run",
+        "experiment/.run",
+        "../x",
+        "experiment/..",
+        "experiment/../../etc",
+        "a/b/c",
+        "",
+    ],
+)
 def test_a_name_that_is_no_run_is_refused_with_those_that_are(run: Run, tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="experiment/run"):
         Run.find(tmp_path, name)
@@ -108,6 +122,69 @@ def test_confusion_matrices_are_kept_as_data_and_picture(run: Run) -> None:
     assert (run.path / "figures" / "epoch_005_confusionmatrix.png").read_bytes().startswith(b"\x89PNG")
 
 
+OUTCOMES = (RecordingOutcome("jtd/one", 0, 1, 0.625), RecordingOutcome("jtd/two", 1, 1, 1.0))
+
+
+def test_a_confusion_matrix_knows_its_recordings(run: Run) -> None:
+    confusion = Confusion(("a", "b"), np.array([[0, 1], [0, 1]]), OUTCOMES)
+    run.save_confusion(5, confusion)
+    loaded = run.confusion("epoch_005")
+    assert loaded is not None and loaded.recordings == OUTCOMES
+    assert loaded.in_cell(0, 1) == OUTCOMES[:1] and loaded.in_cell(1, 0) == ()
+
+
+def test_matrices_are_in_the_order_of_training(run: Run) -> None:
+    for name in (1000, 5, 995, "validation", "test"):
+        run.save_confusion(name, Confusion(("a", "b"), np.eye(2, dtype=np.int64)))
+    (run.path / "confusion" / ".epoch_006.json.1.tmp").write_text("{")
+    (run.path / "confusion" / "epoch_007.txt").write_text("")
+    names = ["epoch_005", "epoch_995", "epoch_1000", "test", "validation"]
+    assert run.confusion_names() == names == list(run.confusions())
+    assert Run(run.path / "gone").confusion_names() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "recordings"),
+    [
+        ('{"class_names": ["a", "b"], "counts": [[1, 0], [0, 1]]}', ()),  # of an older version
+        ('{"class_names": ["a", "b"], "counts": [[1, 0], [0, 1]], "recordings": [{"track": "t", "true": 0}]}', ()),
+        ('{"class_names": ["a", "b"], "counts": [[1, 0], [0, 1]], "recordings": "all"}', ()),
+        (
+            '{"class_names": ["a", "b"], "counts": [[1, 0], [0, 1]], "recordings": '
+            '[{"track": "t", "true": 0, "heard": 2, "probability": 1}]}',
+            (),
+        ),
+    ],
+)
+def test_matrices_of_older_versions_and_of_damaged_lists_load(run: Run, content: str, recordings: object) -> None:
+    (run.path / "confusion" / "epoch_001.json").write_text(content)
+    confusion = run.confusion("epoch_001")
+    assert confusion is not None and confusion.counts.tolist() == [[1, 0], [0, 1]]
+    assert confusion.recordings == recordings
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"class_names": ["a"], "counts": [[1, 2]]}',
+        '{"class_names": 3, "counts": []}',
+        '{"class_names": ["a"], "counts": [[-1]]}',
+        '{"class_names": ["a"], "counts": [["x"]]}',
+        '{"counts": [[1]]}',
+    ],
+)
+def test_a_damaged_matrix_is_none(run: Run, content: str) -> None:
+    (run.path / "confusion" / "epoch_001.json").write_text(content)
+    assert run.confusion("epoch_001") is None and run.confusions() == {}
+
+
+@pytest.mark.parametrize("name", ["../run", "epoch_001/../../x", "nothing", "", "/etc/passwd"])
+def test_a_name_that_is_no_matrix_gives_none(run: Run, name: str) -> None:
+    assert run.confusion(name) is None
+
+
 def test_the_latest_checkpoint_is_the_most_trained(run: Run) -> None:
     with pytest.raises(RunError, match="no checkpoint"):
         run.latest_checkpoint()
@@ -131,6 +208,151 @@ def test_a_checkpoint_that_fails_to_be_written_leaves_the_last_one(run: Run) -> 
 def test_the_log_shows_what_a_terminal_would(run: Run) -> None:
     (run.path / "log.txt").write_text("one\n10 %\r50 %\r100 %\ntwo\n")
     assert run.log_tail(2) == "100 %\ntwo"
+
+
+def test_the_lines_of_a_log_have_levels_and_a_traceback_belongs_to_its_error(run: Run) -> None:
+    (run.path / "log.txt").write_text(
+        "plain words\n"
+        "2026-01-02 03:04:05,678 INFO epoch 1/2: fine\n"
+        "10 %\r\x1b[32m50 %\x1b[0m\r100 %\r\n"
+        "2026-01-02 03:04:06,678 WARNING a clip was left out\n"
+        "2026-01-02 03:04:07,678 ERROR run failed: no\n"
+        "Traceback (most recent call last):\n"
+        '  File "x.py", line 1\n'
+        "ValueError: no\n"
+        "2026-01-02 03:04:08,678 CRITICAL the end"
+    )
+    lines = run.log_lines()
+    assert [line.number for line in lines] == list(range(1, 10))
+    assert [line.level for line in lines] == ["INFO"] * 3 + ["WARNING"] + ["ERROR"] * 5
+    assert lines[0].text == "plain words" and lines[2].text == "100 %" and lines[8].text.endswith("the end")
+    found, n = run.log_page(level="WARNING")
+    assert n == 6 and found == lines[3:]
+    assert run.log_page(contains="LINE 1") == (lines[4:8], 4)  # a hit in a traceback shows all of it
+    assert run.log_page(contains="fine") == (lines[1:3], 2)
+    assert run.log_page(level="ERROR", contains="fine") == ([], 0)
+    assert run.log_page(last=2) == (lines[-2:], 9) and run.log_page(last=0) == ([], 9)
+
+
+def test_a_log_is_followed_from_the_last_line_known(run: Run) -> None:
+    assert run.log_lines() == [] and run.log_page() == ([], 0)
+    with (run.path / "log.txt").open("a") as file:
+        file.write("one\ntwo\n")
+        file.flush()
+        known = run.log_lines()
+        assert [line.text for line in known] == ["one", "two"]
+        file.write("three\nfo")
+        file.flush()
+        assert [line.text for line in run.log_lines(known[-1].end)] == ["three", "fo"]
+    (run.path / "log.txt").write_text("anew\n")
+    assert [line.text for line in run.log_lines(known[-1].end)] == ["anew"]
+
+
+def test_of_a_huge_log_only_the_end_is_read(run: Run) -> None:
+    with (run.path / "log.txt").open("wb") as file:
+        file.truncate(1 << 30)  # a gigabyte of nothing, on most file systems without taking any room
+        file.seek(0, 2)
+        file.write(b"\n2026-01-02 03:04:05,678 ERROR the last line\n")
+    tracemalloc.start()
+    lines, n = run.log_page(level="ERROR")
+    assert [line.text for line in lines] == ["2026-01-02 03:04:05,678 ERROR the last line"] and n == 1
+    assert run.log_tail(1) == lines[0].text
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "code", "logged", "kind", "hint"),
+    [
+        (None, "the device ran out of memory; lower batch_size (now 20)", 1, "", "out of memory", "batch_size"),
+        (None, "its process ended", 1, "torch.cuda.OutOfMemoryError: no more", "out of memory", "batch_size"),
+        (None, "the loss is nan in epoch 3, batch 7: training has diverged", 1, "", "loss is not a number", "lr"),
+        (None, "a file is missing: /data/x.mid", 1, "", "missing file", "Put the file back"),
+        (None, "OSError: [Errno 28] No space left on device", 1, "", "disk full", "Free some disk space"),
+        (None, "no clip of the training part could be drawn; the first: no chords", 1, "", "bad data", "data check"),
+        ("bad data", "this file is odd", 1, "out of memory", "bad data", "data check"),
+        (None, "KeyError: 'x'", 1, "2026-01-02 03:04:05,678 ERROR run failed: KeyError", "other", "log"),
+        ("no such kind", "KeyError: 'x'", None, "", "other", "log"),
+        (None, "its process was killed by signal 9 (SIGKILL)", -9, "out of memory", "killed", "memory runs out"),
+        (None, "its process was killed by signal 11 (SIGSEGV)", -11, "", "killed", "Resume"),
+    ],
+)  # fmt: skip
+def test_a_failed_run_says_why_in_words(
+    run: Run, said: str | None, reason: str, code: int | None, logged: str, kind: str, hint: str
+) -> None:
+    run.set_state("failed", reason, epochs=3, failure=said)
+    if code is not None:
+        run.set_exit(code)
+    (run.path / "log.txt").write_text("before\n" * 50 + logged)
+    failure = run.failure()
+    assert failure is not None
+    assert (failure.kind, failure.words) == (kind, reason) and hint in failure.hint
+    assert len(failure.last_lines) <= 20 and failure.last_lines[-1] == (logged or "before")
+
+
+def test_a_killed_run_is_a_failure_by_that_signal_and_others_are_none(run: Run) -> None:
+    process = sleeping_process()
+    run.set_state("running", epochs=3, process=ProcessIdentity.of(process.pid))
+    assert run.failure() is None
+    process.kill()
+    run.set_exit(process.wait())
+    failure = run.failure()
+    assert failure is not None and failure.kind == "killed" and "signal 9 (SIGKILL)" in failure.words
+    run.set_state("finished", epochs=3)
+    assert run.failure() is None
+
+
+def test_labels_are_kept_without_stray_spaces_and_repetitions(run: Run) -> None:
+    assert run.labels() == RunLabels()
+    run.set_labels(RunLabels((" baseline ", "Baseline", "two  words", ""), "a\r\nb \n", starred=True))
+    assert run.labels() == RunLabels(("baseline", "two words"), "a\nb", starred=True)
+    assert run.summary().labels.starred
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (RunLabels(tuple(map(str, range(21)))), "at most 20"),
+        (RunLabels(("x" * 41,)), "at most 40"),
+        (RunLabels(("a,b",)), "comma"),
+        (RunLabels(("a\x1bb",)), "control character"),
+        (RunLabels(("a\u202eb",)), "control character"),
+        (RunLabels(note="x" * 4001), "at most 4,000"),
+        (RunLabels(note="a\0b"), "control character"),
+    ],
+)
+def test_labels_that_are_not_allowed_are_refused(run: Run, labels: RunLabels, words: str) -> None:
+    with pytest.raises(RunError, match=words):
+        run.set_labels(labels)
+    assert run.labels() == RunLabels()
+
+
+def test_labels_of_a_run_that_is_gone_are_refused(run: Run) -> None:
+    run.delete()
+    with pytest.raises(RunError, match="deleted"):
+        run.set_labels(RunLabels(starred=True))
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"tags": "abc"}', '{"tags": [1, {}], "note": []}', '{"tags": ["\\u0000"]}']
+)
+def test_damaged_labels_are_none(run: Run, content: str) -> None:
+    (run.path / "labels.json").write_text(content)
+    assert run.labels() == RunLabels()
+
+
+def test_a_checkpoint_can_be_deleted_unless_the_run_needs_it(run: Run) -> None:
+    for epoch in (1, 2):
+        run.save_checkpoint({"model_state_dict": {}}, epoch=epoch, batch=0, keep_old=True)
+    for name in ("checkpoint_003.pth", "../run/checkpoint_001.pth", "run.json", ""):
+        with pytest.raises(RunError, match="no checkpoint"):
+            run.delete_checkpoint(name)
+    run.set_state("running", epochs=3, process=ProcessIdentity.of())
+    with pytest.raises(RunError, match="still running"):
+        run.delete_checkpoint("checkpoint_001.pth")
+    run.set_state("stopped", epochs=3)
+    run.delete_checkpoint("checkpoint_001.pth")
+    assert [path.name for path in run.checkpoints()] == ["checkpoint_002.pth"]
 
 
 def test_a_stop_is_asked_for_and_forgotten(run: Run) -> None:
@@ -178,3 +400,32 @@ def test_a_summary_names_the_best_epoch(run: Run) -> None:
     summary = run.summary()
     assert summary.best_recording_accuracy == 0.75 and summary.last["epoch"] == 3
     assert json.dumps(dict(summary.last))
+    assert summary.sparkline == (0.5, 0.75, 0.6) and summary.seconds == 0.0
+
+
+def test_a_long_run_is_summed_up_from_all_its_epochs(run: Run) -> None:
+    rows = [
+        {"epoch": epoch, "test_recording_accuracy": 0.1 + (epoch == 77) / 2, "seconds": 2} for epoch in range(1, 1001)
+    ]
+    run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = run.summary()
+    assert summary.best_recording_accuracy == 0.6 and summary.seconds == 2000 and 15 <= len(summary.sparkline) <= 30
+    assert run.epochs_done() == 1000
+
+
+def test_the_state_of_a_long_run_is_told_from_the_end_of_its_metrics(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.set_state("finished", epochs=10**5)
+    run.metrics_path.write_bytes(b"".join(b'{"epoch": %d}\n' % epoch for epoch in range(1, 10**5 + 1)))
+    monkeypatch.setattr(Run, "metrics", lambda self: pytest.fail("all metrics were read"))
+    tracemalloc.start()
+    assert run.state().epoch == 10**5
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_hidden_folders_hold_no_runs(run: Run, tmp_path: Path) -> None:
+    for name in (".trash", "experiment/.deleted-run-1"):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+        (tmp_path / name / "run" / "run.json").write_text("{}")
+    assert [found.id for found in find_runs(tmp_path)] == ["experiment/run"]

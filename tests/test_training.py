@@ -75,6 +75,13 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny_root: DataRoot) -> None:
     for promised in ("parameters", "18 clips in 4 batches", "epoch 12/12", "recording accuracy", "no validation part"):
         assert promised in log
     assert run.confusions()["validation"].class_names == PIANISTS
+    for name in ("epoch_005", "validation"):
+        confusion = run.confusions()[name]
+        outcomes = {one.track: one.true for one in confusion.recordings}
+        assert len(outcomes) == 3 == confusion.counts.sum() and set(outcomes.values()) == {0, 1, 2}
+        assert set(outcomes) == {track for track in tiny_root.tracks() if track in outcomes}
+    assert 50 < rows[-1]["peak_memory_mb"] < 100_000
+    assert run.failure() is None
 
 
 def test_the_same_seed_gives_the_same_run_whatever_the_worker_count(tiny_root: DataRoot) -> None:
