@@ -7,16 +7,20 @@ Nothing is sent anywhere but to the store that the config names, and MLflow's ow
 `tracking_uri` the store is a SQLite file, `mlflow/mlflow.db` in the data root, with artifacts beside it.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -44,6 +48,7 @@ class Tracker:
 
     def __init__(self, client: Any, run_id: str | None, *, where: str, problem: str | None = None) -> None:
         self.run_id = run_id
+        self.experiment_id: str | None = None
         self.problem = problem
         self._client = client
         self._where = where
@@ -136,12 +141,69 @@ def open_tracker(
         client = _client(store)
         run_id = _open_run(client, store, experiment, run_name, options.run_id, saved_run_id)
         _log_parameters(client, run_id, parameters)
-        return Tracker(client, run_id, where=where)
+        tracker = Tracker(client, run_id, where=where)
+        tracker.experiment_id = str(client.get_run(run_id).info.experiment_id)
+        return tracker
     # As in Tracker._mirror: a store that cannot be used is told, and costs nothing.
     except Exception as error:
         problem = _problem(where, error)
         log.warning("%s", problem)
         return Tracker.off(problem)
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """The store in a data root: the address of its database and of the folder for artifacts, and the file itself."""
+
+    uri: str
+    artifacts: str
+    database: Path
+
+    def experiment_of(self, run_id: str) -> str | None:
+        """The experiment of one of its runs, read without MLflow; None when it knows no such run."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=1)) as store:
+                found = store.execute("SELECT experiment_id FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+        except sqlite3.Error:
+            return None
+        return None if found is None else str(found[0])
+
+
+def local_store(root_path: Path) -> LocalStore:
+    """Where runs of a data root go that name no server; it need not be there yet."""
+    store = _Store(None, root_path)
+    database = (root_path / "mlflow" / "mlflow.db").absolute()
+    return LocalStore(store.uri, str(store.artifacts), database)
+
+
+def make_local_store(root_path: Path) -> None:
+    """Makes the store of a data root unless it is there, which takes MLflow some seconds.
+
+    Raises
+    ------
+    TrackingError
+        When MLflow is not installed.
+    """
+    _client(_Store(None, root_path))
+
+
+def address_problem(address: str) -> str | None:
+    """What is wrong with the address of an MLflow server, as half a sentence; None when nothing is."""
+    try:
+        parts = urlsplit(address)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        return "it is no address; give one such as http://127.0.0.1:5000"
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_right:
+        return "it must begin with http:// or https:// and name a machine, such as http://127.0.0.1:5000"
+    if any(character.isspace() or not character.isprintable() for character in address):
+        return "it holds a space or a control character; give one such as http://127.0.0.1:5000"
+    return None
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown: no user name or password in it."""
+    return _without_password(address)
 
 
 def _client(store: "_Store") -> Any:

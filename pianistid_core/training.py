@@ -184,7 +184,8 @@ class _Trainer:
             saved_run_id=(run.read_json("mlflow.json") or {}).get("run_id") if resumable is not None else None,
         )
         if self.tracker.run_id is not None:
-            run.save_json("mlflow.json", {"run_id": self.tracker.run_id})
+            about = {"run_id": self.tracker.run_id, "experiment_id": self.tracker.experiment_id}
+            run.save_json("mlflow.json", about)
 
     # --- the loop ---
 
