@@ -15,7 +15,15 @@ from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Confusion, Run
 
 HOME = Path(__file__).resolve().parent.parent / "lab" / "Home.py"
-PAGES = ("views/home.py", "views/data.py", "views/build.py", "views/runs.py", "views/compare.py", "views/identify.py")
+PAGES = (
+    "views/home.py",
+    "views/data.py",
+    "views/build.py",
+    "views/runs.py",
+    "views/compare.py",
+    "views/identify.py",
+    "views/tracking.py",
+)
 
 
 def lab(root: Path | DataRoot, monkeypatch: pytest.MonkeyPatch, page: str = "views/home.py", **query: str) -> AppTest:
