@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LEVELS: tuple[Level, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LEVEL_OF: dict[str, Level] = {**{level: level for level in LEVELS}, "CRITICAL": "ERROR"}
 MAX_READ_BYTES = 4 << 20
 MAX_LINE_CHARACTERS = 2000
 
@@ -20,8 +21,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line of a log. A line without a level of its own, as in a traceback, has that of the line it belongs to.
 
     `number` counts from the first line that was read, which is the file's first unless the log is longer than
@@ -68,9 +68,9 @@ def _with_levels(data: bytes, start: int) -> list[LogLine]:
             if not piece:
                 break
         text = as_shown(piece.decode(errors="replace"))
-        stamped = _STAMPED.match(text)
+        stamped = _STAMPED.match(text) if text[:1].isdigit() else None
         if stamped:
-            level = "ERROR" if stamped[1] == "CRITICAL" else next(one for one in LEVELS if one == stamped[1])
+            level = _LEVEL_OF[stamped[1]]
         lines.append(LogLine(number, level, text, start, belongs=known and not stamped))
         known = known or stamped is not None
     return lines
@@ -78,8 +78,10 @@ def _with_levels(data: bytes, start: int) -> list[LogLine]:
 
 def as_shown(line: str) -> str:
     """A line as a terminal would leave it: carriage returns resolved, colours and control characters left out."""
-    text = _ANSI.sub("", line).rstrip("\r")
-    text = _CONTROL.sub("", text.rpartition("\r")[2])
+    text = line
+    if not line.isprintable():  # most lines are, and need none of this
+        text = _ANSI.sub("", line).rstrip("\r")
+        text = _CONTROL.sub("", text.rpartition("\r")[2])
     return text if len(text) <= MAX_LINE_CHARACTERS else text[: MAX_LINE_CHARACTERS - 1] + "…"
 
 
@@ -89,12 +91,13 @@ def chosen(lines: Iterable[LogLine], level: str | None = None, contains: str = "
     A line is found together with all that belongs to it, such as a traceback.
     """
     lowest = LEVELS.index(next((one for one in LEVELS if one == level), "DEBUG"))
+    serious = frozenset(LEVELS[lowest:])
     wanted = contains.casefold()
     found: list[LogLine] = []
     group: list[LogLine] = []
     hit = False
     for line in lines:
-        if LEVELS.index(line.level) < lowest:
+        if line.level not in serious:
             continue
         if not line.belongs:
             found += group if hit else []

@@ -534,6 +534,48 @@ def test_list_and_show(run_in: Path, pianistid: Any) -> None:
     assert "test recordings" in shown.out and "epoch 2/2" in shown.out
 
 
+def test_labels_are_kept_and_found(run_in: Path, pianistid: Any) -> None:
+    def runs(*arguments: object) -> Answer:
+        answer = pianistid("runs", *arguments, "--data-root", run_in)
+        assert isinstance(answer, Answer)
+        return answer
+
+    assert "tags base, two words" in runs("tag", "tests/tiny", "base", "two words").out
+    assert runs("tag", "tests/tiny", "BASE", "other", "--remove", "--json").json["tags"] == ["two words"]
+    assert runs("note", "tests/tiny", "worth a\x1b look").status == 1
+    assert runs("note", "tests/tiny", "worth a look").status == 0
+    assert runs("star", "tests/tiny").out == "run tests/tiny has a star\n"
+    refused = runs("archive", "tests/none", "tests/tiny", "--json")
+    assert refused.status == 1 and refused.json == {"changed": ["tests/tiny"]} and "tests/none" in refused.err
+    for expression in ("worth", "starred and archived", "'two words' in tags and optim_cfg.lr == 0.02"):
+        assert [row["id"] for row in runs("find", expression, "--json").json] == ["tests/tiny"]
+    assert "* tests/tiny" in runs("find", "test_loss < 100").out
+    assert runs("archive", "tests/tiny", "--off").status == 0
+    assert runs("find", "archived", "--json").json == []
+    wrong = runs("find", "acuracy > 0.5")
+    assert wrong.status == 1 and "did you mean accuracy?" in wrong.err
+    assert runs("list", "--json").json[0]["labels"]["note"] == "worth a look"
+
+
+def test_a_run_goes_to_the_trash_and_back(run_in: Path, pianistid: Any) -> None:
+    def runs(*arguments: object) -> Answer:
+        answer = pianistid("runs", *arguments, "--data-root", run_in)
+        assert isinstance(answer, Answer)
+        return answer
+
+    assert "the trash is empty" in runs("trash").out
+    assert "in the trash" in runs("trash", "tests/tiny").out
+    assert runs("list", "--json").json == []
+    (one,) = runs("trash", "--json").json
+    assert one["run_id"] == "tests/tiny" and "tests/tiny" in runs("trash").out
+    assert runs("restore", "tests/tiny").out == "run tests/tiny is back\n"
+    assert runs("restore", one["id"]).status == 1
+    assert [row["id"] for row in runs("list", "--json").json] == ["tests/tiny"]
+    assert runs("trash", "tests/tiny").status == 0
+    assert runs("trash", "--empty", "--json").json == {"removed": 1}
+    assert runs("restore", "tests/tiny").status == 1
+
+
 def test_export_is_one_zip_of_what_matters(run_in: Path, tmp_path: Path, pianistid: Any) -> None:
     target = tmp_path / "run.zip"
     assert pianistid("runs", "export", "tests/tiny", target, "--data-root", run_in).status == 0

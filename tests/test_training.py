@@ -1,5 +1,6 @@
 """Training: it learns, it leaves what it promises, and an interrupted run equals an uninterrupted one."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import CheckpointError, PianistIDError, RunError, SplitError
+from pianistid_core.errors import CheckpointError, DataError, MidiError, PianistIDError, RunError, SplitError
 from pianistid_core.midi import write_midi
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import run_for
@@ -202,8 +203,53 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(tiny_root: DataRoot) -> 
     config = tiny_config(optim_type="sgd", optim_cfg={"lr": 10, "weight_decay": 1.0}, epochs=40)
     with pytest.raises(RunError, match="diverged"):
         trained(tiny_root, config)
-    state = run_for(config, tiny_root).state()
+    run = run_for(config, tiny_root)
+    state, failure = run.state(), run.failure()
     assert state.status == "failed" and "lower optim_cfg.lr" in state.reason
+    assert failure is not None and failure.kind == "loss is not a number" and failure.words == state.reason
+    assert any("diverged" in line for line in failure.last_lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk full"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/data/clip.mid"), "missing file"),
+        (DataError("no clip of the training part could be drawn"), "bad data"),
+        (MidiError("clip.mid is cut off"), "bad data"),
+        (KeyError("x"), "other"),
+        (PianistIDError("something else"), "other"),
+    ],
+)
+def test_each_kind_of_failure_is_kept_with_the_run(
+    tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("pianistid_core.training.predict", fail)
+    config = tiny_config(epochs=1)
+    with pytest.raises(PianistIDError):
+        trained(tiny_root, config)
+    failure = run_for(config, tiny_root).failure()
+    assert failure is not None and failure.kind == kind and failure.hint
+
+
+def test_the_progress_of_an_epoch_tells_loss_and_speed(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pianistid_core.training._PROGRESS_EVERY_S", 0.0)
+    config = tiny_config(epochs=1)
+    run, seen = run_for(config, tiny_root), []
+
+    def look(phase: str, done: int, total: int) -> None:
+        progress = run.progress()
+        if progress and progress["phase"] == "train":
+            seen.append(progress)
+
+    train(config, tiny_root, run, on_progress=look)
+    assert len(seen) >= 3
+    assert all(one["loss"] > 0 and one["clips_per_second"] > 0 for one in seen)
 
 
 def test_what_can_be_refused_is_refused_before_anything_is_written(tiny_root: DataRoot) -> None:
