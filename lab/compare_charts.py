@@ -14,7 +14,9 @@ from pianistid_core.intervals import Interval
 from run_charts import time_unit
 from wording import listed, percent
 
-_DASHES: tuple[Any, ...] = ("solid", [7, 4], [2, 3])
+# Places in the palette that lie far apart; with four kinds of line they make the twenty slots.
+_COLOURS = (0, 1, 2, 3, 7)
+_DASHES: tuple[Any, ...] = ("solid", [8, 4], [2, 3], [8, 3, 2, 3])
 _LABELLED = 12  # more names at the ends of lines than this would lie over each other
 
 
@@ -35,7 +37,7 @@ class Mark:
 
 def colour_of(slot: int, palette: Palette) -> str:
     """The colour of a run."""
-    return palette.of_series(slot % N_COLOURS)
+    return palette.of_series(_COLOURS[slot % N_COLOURS])
 
 
 def curves(lines: Sequence[Line], label: str, metric: Metric, palette: Palette, *, by_time: bool = False) -> Chart:
@@ -143,7 +145,7 @@ def intervals(marks: Sequence[Mark], palette: Palette, *, what: str) -> Chart:
         "yAxis": {
             "type": "category", "data": [mark.name for mark in marks], "inverse": True,
             "axisTick": {"show": False}, "axisLine": {"show": False}, "splitLine": {"show": False},
-            "axisLabel": {"interval": 0, "width": 190, "overflow": "truncate", "color": palette.ink},
+            "axisLabel": {"interval": 0, "width": 236, "overflow": "truncate", "color": palette.ink},
         },
         "series": [
             *[_whisker(mark, place, palette) for place, mark in enumerate(marks) if mark.interval],
@@ -152,6 +154,10 @@ def intervals(marks: Sequence[Mark], palette: Palette, *, what: str) -> Chart:
                 "data": [_dot(mark, place, palette) for place, mark in enumerate(marks) if mark.share is not None],
             },
             _notes(marks, round(100 * high), palette),
+        ],
+        "media": [
+            {"query": {"maxWidth": 480}, "option": {"yAxis": {"axisLabel": {"width": 116}}}},
+            {"option": {"yAxis": {"axisLabel": {"width": 236}}}},
         ],
     }  # fmt: skip
     told = listed(
@@ -206,7 +212,7 @@ def _between(interval: Interval | None) -> str:
 
 def difference(value: float, low: float, high: float, names: tuple[str, str], palette: Palette) -> Chart:
     """One difference of accuracies, b less a, with its interval: left of nought a is better, right of it b."""
-    reach = max(0.05, np.ceil(20 * 1.1 * max(abs(low), abs(high))) / 20)
+    reach = max(0.05, float(np.ceil(20 * 1.1 * max(abs(low), abs(high))) / 20))
     sure = low > 0 or high < 0
     colour = palette.of_series(0) if sure else palette.ink_soft
     option = {
@@ -214,7 +220,8 @@ def difference(value: float, low: float, high: float, names: tuple[str, str], pa
         "grid": {"left": 12, "right": 12, "top": 26, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "item", "formatter": "{b}", "confine": True},
         "xAxis": {
-            "type": "value", "min": round(-100 * reach), "max": round(100 * reach), "splitNumber": 4,
+            "type": "value", "min": round(-100 * reach), "max": round(100 * reach),
+            "interval": 5 if reach <= 0.2 else 10 if reach <= 0.5 else 25,
             "axisLabel": {"formatter": "{value}"},
         },
         "yAxis": {"type": "category", "data": [""], "show": False},
@@ -227,7 +234,7 @@ def difference(value: float, low: float, high: float, names: tuple[str, str], pa
             {
                 "type": "scatter", "symbolSize": 14, "z": 5,
                 "itemStyle": {"color": colour, "borderColor": palette.paper, "borderWidth": 1.5},
-                "data": [{"value": [round(100 * value, 3), 0], "name": _points(value, low, high)}],
+                "data": [{"value": [round(100 * value, 3), 0], "name": points(value, low, high)}],
                 "markLine": {
                     "silent": True, "symbol": "none", "data": [{"xAxis": 0}],
                     "lineStyle": {"type": "dashed", "color": palette.ink_soft, "width": 1.2},
@@ -239,11 +246,12 @@ def difference(value: float, low: float, high: float, names: tuple[str, str], pa
             },
         ],
     }  # fmt: skip
-    alt = f"Accuracy of {names[1]} less that of {names[0]}: {_points(value, low, high)}."
+    alt = f"Accuracy of {names[1]} less that of {names[0]}: {points(value, low, high)}."
     return Chart(option, alt, 130)
 
 
-def _points(value: float, low: float, high: float) -> str:
+def points(value: float, low: float, high: float) -> str:
+    """A difference of shares and its interval, in words."""
     return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 

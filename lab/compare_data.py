@@ -17,7 +17,7 @@ from run_charts import elapsed_s, smoothed
 from wording import one_line
 
 MAX_RUNS = 20
-N_COLOURS = 8
+N_COLOURS = 5
 MAX_POINTS = 300
 VALIDATION, TEST = "validation", "test"
 _PARAMETERS = re.compile(rb": ([\d,]+) parameters")
@@ -135,8 +135,8 @@ def short_names(ids: Sequence[str]) -> dict[str, str]:
 def slots_of(ids: Iterable[str]) -> dict[str, int]:
     """A colour and line for each run, which depends on its name and hardly on who else is there.
 
-    Slots 0 to 7 are colours with whole lines, the next eight the same colours dashed, and so on. A run that finds its
-    own colour taken moves on to the next free one.
+    The first slots are colours with whole lines, the next the same colours dashed, and so on. A run that finds its own
+    colour taken moves on to the next free one.
     """
     taken: dict[str, int] = {}
     for id in sorted(ids, key=lambda id: (zlib.crc32(id.encode()), id)):

@@ -36,25 +36,18 @@ def paper(root: DataRoot, runs: Sequence[RunSummary]) -> None:
     columns = st.columns(len(table_names), gap="large")
     for name, column in zip(table_names, columns, strict=True):
         with column:
-            st.markdown(f"**{name}**" + (", by concepts" if name == "Table 1" else ", one network hears all"))
-            marks = _marks([row for row in rows if row.table == name], own)
+            mine = [row for row in rows if row.table == name]
             show_chart(
-                compare_charts.intervals(marks, palette.current(), what=f"{name} of the paper"),
-                key=f"compare_paper_{name.split()[-1]}",
-            )
+                compare_charts.intervals(_marks(mine, own), palette.current(), what=f"{name} of the paper"),
+                key=f"compare_paper_{name.split()[-1]}", title=name,
+                about="Networks that hear four concepts." if name == "Table 1" else "Networks that hear all as one.",
+                data=paper_table(mine, own),
+            )  # fmt: skip
     if not any(own.values()):
         st.info(
             "No run here repeats a row of the paper yet. Start one from a preset of the same name; on a GPU a row "
             "takes hours, on a CPU weeks.",
             icon=":material/science:",
-        )  # fmt: skip
-    table = paper_table(rows, own)
-    with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(table, hide_index=True, key="compare_paper_table", height="content", placeholder="—",
-                     alt="The paper's accuracies and one's own.")  # fmt: skip
-        st.download_button(
-            "Table", lambda: table.to_csv(index=False), file_name="paper.csv", mime="text/csv", on_click="ignore",
-            key="compare_paper_csv", icon=":material/download:", type="tertiary", help="This table as CSV.",
         )  # fmt: skip
     st.caption(
         "Diamonds are the paper's figures, dots your own; bars are Wilson's 95 % intervals over the recordings. A run "
@@ -86,12 +79,12 @@ def _marks(
 ) -> list[compare_charts.Mark]:
     marks = []
     for row in rows:
-        title = row.title.replace("Factorised ", "").replace(", average pooling", "")
+        title = row.title.replace("Factorised ", "").replace(", average pooling", "").replace("attention with ", "")
         marks.append(
             compare_charts.Mark(title, row.accuracy, row.interval(), percent(row.accuracy, 1), slot=1, hollow=True)
         )
         for what, score, n in own.get(row.preset, ()):
-            name = "yours" + (f", {what}" if what else "") + (f", {n} seeds" if n > 1 else "")
+            name = "↳ yours" + (f", {what}" if what else "") + (f", {n} seeds" if n > 1 else "")
             share = score.share if score else None
             marks.append(
                 compare_charts.Mark(

@@ -1,6 +1,7 @@
 """The parts of the Compare page: what each of its tabs draws. What can be chosen in them is in the address bar."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import palette
 from compare_data import METRICS, TEST, VALIDATION, Subject
 from components.chart import show_chart
 from components.confusion_matrix import Moment, show_confusion
-from pianistid_core.comparison import differing_keys, look_alike_order, paired_test
+from components.empty import show_empty
+from components.tables import download
+from pianistid_core.comparison import PairedTest, differing_keys, look_alike_order, paired_test
 from pianistid_core.confusion import Confusion
 from pianistid_core.errors import PianistIDError
 from wording import count, duration, listed, one_line, percent, plain, said, sentence
@@ -56,20 +59,19 @@ def curves(chosen: Sequence[Subject]) -> None:
         st.info("None of these runs has finished an epoch yet.", icon=":material/show_chart:")
         return
     chart = compare_charts.curves(found, label, metric, palette.current(), by_time=by_time)
-    show_chart(chart, key="compare_curves")
     notes = []
     missing = len(data.grouped(chosen, fold)) - len(found)
     if missing:
         notes.append(f"{count(missing, 'run')} without a finished epoch {'is' if missing == 1 else 'are'} left out.")
     if any(line.low for line in found):
         notes.append("Bands are 95 % intervals of the mean over seeds, at the epochs that all of them have.")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(plain(" ".join(notes), 400) if notes else "Point at a line or its name to lift it out.")
-        st.download_button(
-            "Data", lambda: curve_table(found, by_time).to_csv(index=False), file_name="curves.csv", mime="text/csv",
-            on_click="ignore", key="compare_curves_csv", icon=":material/download:", type="tertiary",
-            help="The lines as they are drawn, as CSV.",
-        )  # fmt: skip
+    if smooth:
+        notes.append("Smoothed.")
+    show_chart(
+        chart, key="compare_curves", title=f"{label}, by {'time' if by_time else 'epoch'}",
+        about=" ".join(notes) or "Point at a line or its name to lift it out.",
+        data=lambda: curve_table(found, by_time),
+    )  # fmt: skip
 
 
 def fold_seeds(chosen: Sequence[Subject], key: str) -> bool:
@@ -107,14 +109,17 @@ def results(chosen: Sequence[Subject]) -> None:
     found = data.results(chosen, fold=fold)
     measured = [one for one in found if one.last is not None]
     if measured:
-        st.markdown("**Recordings of the test part named right**, after the last epoch")
         marks = [
             compare_charts.Mark(
                 one.name, one.last.share, one.last.interval, _of(one.last), one.slot
             )
             for one in measured if one.last is not None
         ]  # fmt: skip
-        show_chart(compare_charts.intervals(marks, palette.current(), what="Recordings right"), key="compare_results")
+        show_chart(
+            compare_charts.intervals(marks, palette.current(), what="Recordings of the test part named right"),
+            key="compare_results", title="Recordings of the test part named right",
+            about="After the last epoch, with 95 % intervals.", data=lambda: result_table(found),
+        )  # fmt: skip
     else:
         st.info("None of these runs has been measured yet.", icon=":material/monitoring:")
     table = result_table(found)
@@ -122,15 +127,11 @@ def results(chosen: Sequence[Subject]) -> None:
         table, hide_index=True, key="compare_table", column_config=_result_columns(), placeholder="—",
         height="content", alt="Accuracy, loss, time and size of each run.",
     )  # fmt: skip
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            "Intervals hold 95 %: Wilson's for one run, over its recordings; Student's for the mean of several seeds. "
-            "The best of many epochs flatters a run; the validation part, heard once at the end, does not."
-        )
-        st.download_button(
-            "Table", lambda: table.to_csv(index=False), file_name="results.csv", mime="text/csv", on_click="ignore",
-            key="compare_results_csv", icon=":material/download:", type="tertiary", help="This table as CSV.",
-        )  # fmt: skip
+    st.caption(
+        "Intervals hold 95 %: Wilson's for one run, over its recordings; Student's for the mean of several seeds. The "
+        "best of many epochs flatters a run; the validation part, heard once at the end, does not."
+    )
+    download(table, key="compare_results_all", name="results")
 
 
 def result_table(found: Sequence[data.Result]) -> pd.DataFrame:
@@ -223,10 +224,7 @@ def config(chosen: Sequence[Subject]) -> None:
         column_config={"Key": st.column_config.TextColumn(pinned=True)},
         alt="Config keys of these runs, and the value of each run.",
     )  # fmt: skip
-    st.download_button(
-        "Table", lambda: table.to_csv(index=False), file_name="configs.csv", mime="text/csv", on_click="ignore",
-        key="compare_config_csv", icon=":material/download:", type="tertiary", help="This table as CSV.",
-    )  # fmt: skip
+    download(table, key="compare_config_all", name="configs")
 
 
 # --- matrices --------------------------------------------------------------------------------------------------------
@@ -271,7 +269,7 @@ def matrices(chosen: Sequence[Subject]) -> None:
         words = f"{listed(strangers)} knows other pianists than {next(iter(same))}, so no difference is drawn"
         st.info(sentence(words), icon=":material/groups:")
     moments = [Moment(by_name[name].id, name, part, matrix) for name, matrix in same.items()]
-    st.markdown("**Cell by cell**" if len(moments) == 1 else "**What changed, cell by cell**")
+    st.subheader("Cell by cell" if len(moments) == 1 else "What changed, cell by cell", anchor=False)
     base = moments[0].key if len(moments) > 1 else ""
     grid = "+".join(moment.key for moment in moments)
     show_confusion(
@@ -308,7 +306,8 @@ def _part(place: "st.delta_generator.DeltaGenerator", key: str) -> str:
 def better(chosen: Sequence[Subject]) -> None:
     """A paired test of two runs over the recordings that both have heard."""
     if len(chosen) < 2:
-        st.info("Choose a second run above; the test sets one beside another.", icon=":material/compare_arrows:")
+        words = "The test sets one run beside another, over the recordings that both have heard. Choose a second above."
+        show_empty(":material/compare_arrows:", "Better than which?", words, key="second")
         return
     by_name = {subject.name: subject for subject in chosen}
     names = list(by_name)
@@ -344,10 +343,12 @@ def better(chosen: Sequence[Subject]) -> None:
     chart = compare_charts.difference(test.difference, test.low, test.high, (a.name, b.name), palette.current())
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown("**Accuracy of B less that of A**, in points, with its 95 % interval")
-        show_chart(chart, key="compare_difference")
+        show_chart(
+            chart, key="compare_difference", title="Accuracy of B less that of A",
+            about=f"{compare_charts.points(test.difference, test.low, test.high)}; the bar is its 95 % interval.", data=lambda: test_table(test),
+        )  # fmt: skip
     with right:
-        st.markdown("**Recordings**")
+        st.subheader("Recordings", anchor=False)
         table = pd.DataFrame(
             [
                 ("Both name", test.a_right - test.only_a), ("Only A names", test.only_a), ("Only B names", test.only_b),
@@ -366,6 +367,11 @@ def better(chosen: Sequence[Subject]) -> None:
             "Of twenty pairs that differ by nothing, one will have a *p* below 0.05, so do not go fishing. And two "
             "trainings with other seeds differ too: this test is about these two models, not about their configs."
         )
+
+
+def test_table(test: PairedTest) -> pd.DataFrame:
+    """The figures of a paired test as one line."""
+    return pd.DataFrame([{key: value for key, value in asdict(test).items() if key != "words"}])
 
 
 def _evaluate_again(unknown: Sequence[Subject], part: str) -> None:
@@ -392,7 +398,7 @@ def _disputed(a: data.Outcomes, b: data.Outcomes) -> None:
         rows.append((one_line(one.track), *names))
     if not rows:
         return
-    st.markdown(f"**{count(len(rows), 'recording')} that only one of them names**")
+    st.subheader(f"{count(len(rows), 'recording')} that only one of them names", anchor=False)
     table = pd.DataFrame(rows, columns=["Recording", "Pianist", "Named by", "A hears", "B hears"])
     st.dataframe(
         table.sort_values(["Named by", "Pianist", "Recording"]), hide_index=True, key="compare_disputed",

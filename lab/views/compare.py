@@ -10,6 +10,7 @@ import compare_data as data
 import compare_paper
 import compare_parts as parts
 import state
+from components.empty import show_empty
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_filter import parse_filter
@@ -27,10 +28,8 @@ def main() -> None:
     root = state.data_root()
     everything = cached.run_index(root).summaries()
     if not everything:
-        with st.container(border=True, width=640, key="no_run"):
-            st.markdown("##### No run to compare yet")
-            st.write("A run is one training. Train two that differ in one thing, and see here what it does.")
-            st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
+        words = "A run is one training. Train two that differ in one thing, and see here what it does."
+        show_empty(":material/compare_arrows:", "No run to compare yet", words, build_one, key="no_run")
         return
     chosen = choose(root, everything)
     if not chosen:
@@ -77,7 +76,7 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
     options = [*here, *(id for id in fitting if id not in here)]
     picked = picker.multiselect(
         "Runs", options, key=RUNS, bind="query-params", max_selections=data.MAX_RUNS, on_change=forget_gone,
-        placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line,
+        placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line, wrap=True,
         help=f"Up to {data.MAX_RUNS} runs, newest first; type to search.",
     )  # fmt: skip
     with link:
@@ -118,16 +117,23 @@ def share(picked: Sequence[str]) -> None:
 def nothing_chosen(root: DataRoot, everything: Sequence[RunSummary]) -> None:
     """What to start from, and the paper's tables, which need no choice."""
     newest = [run.id for run in everything if not run.labels.archived and run.state.epoch][:5]
-    with st.container(border=True, width=640, key="compare_empty"):
-        st.markdown("##### Which runs?")
-        st.write("Choose two or more above, or tick runs on the Runs page and compare them from there.")
+
+    def newest_ones() -> None:
         if len(newest) > 1:
             st.button(
                 f"The {len(newest)} newest", key="compare_newest", icon=":material/schedule:", on_click=take,
                 args=(newest,), help="The newest runs that have finished an epoch.",
             )  # fmt: skip
-    st.subheader("Beside the paper")
+
+    words = "Choose up to 20 above, or tick runs on the Runs page and compare them from there."
+    show_empty(":material/compare_arrows:", "Which runs?", words, newest_ones, key="compare")
+    st.header("Beside the paper", anchor=False)
     compare_paper.paper(root, everything)
+
+
+def build_one() -> None:
+    """The way to a first run."""
+    st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
 
 
 def take(ids: Sequence[str]) -> None:
