@@ -16,7 +16,7 @@ from typing import Any
 
 from pianistid_core.errors import ConfigError
 from pianistid_core.metrics_log import MetricsLog
-from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, REQUEST_FILE, SPARKLINE_VALUES, Run, RunSummary
+from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, REQUEST_FILE, SPARKLINE_VALUES, WAITING, Run, RunSummary
 from pianistid_core.strict_yaml import MAX_BYTES, read_written_yaml
 
 _SETTLED_NS = 2_000_000_000
@@ -87,7 +87,7 @@ class RunIndex:
         self.reads += 1
         log = (known.log if known else None) or MetricsLog(Path(path, METRICS_FILE), max_rows=SPARKLINE_VALUES)
         summary = _summary(Run(Path(path)), log)
-        moving = summary is not None and summary.state.is_due()
+        moving = summary is not None and (summary.state.is_due() or summary.state.reason == WAITING)
         newest = max(status.st_mtime_ns, metrics[1] if metrics else 0)
         return _Entry(seen, not moving and newest + _SETTLED_NS < now_ns, summary, log if moving else None)
 

@@ -1,4 +1,4 @@
-"""The run directory: the only file that knows what lies in `checkpoints/<experiment>/<run>/`.
+"""The run directory: what lies in `checkpoints/<experiment>/<run>/`.
 
     config.yaml             the resolved config, complete            figures/epoch_005_confusionmatrix.png
     request.yaml            what a background start was asked for    confusion/epoch_005.json
@@ -11,8 +11,7 @@
     environment.json, data.json, log.txt                             lock, launch.lock        who may train, start
     labels.json             tags, note, star, archive
 
-A run's state is derived from this evidence each time it is asked for: a trainer that vanished is shown as such,
-whatever it last wrote about itself.
+What is plain, and how a run's state is derived from it, is in `run_folder`; this says what a training leaves.
 """
 
 import json
@@ -20,64 +19,40 @@ import logging
 import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from pianistid_core.atomic import replacing, write_atomically
-from pianistid_core.confusion import Confusion as Confusion
-from pianistid_core.confusion import RecordingOutcome as RecordingOutcome
+from pianistid_core.confusion import Confusion, RecordingOutcome
 from pianistid_core.errors import RunError
-from pianistid_core.metrics_log import Curves, finite_number, last_row, row_of, shared_log
-from pianistid_core.processes import ProcessIdentity
-from pianistid_core.run_labels import RunLabels as RunLabels
-from pianistid_core.run_log import Failure as Failure
-from pianistid_core.run_log import LogLine as LogLine
-from pianistid_core.run_log import chosen, failure_of, read_lines
+from pianistid_core.metrics_log import Curves, finite_number, row_of, shared_log
+from pianistid_core.run_folder import (
+    CHECKPOINT, CONFIG_FILE, METRICS_FILE, QUEUED_FILE, REQUEST_FILE, STARTING, STATUSES, STOP_KINDS, WAITING,
+    RunFolder, RunState, Status, StopKind, checkpoint_position, signal_name,
+)  # fmt: skip
+from pianistid_core.run_labels import RunLabels
+from pianistid_core.run_log import Failure, LogLine, chosen, failure_of, read_lines
+
+__all__ = [
+    "CONFIG_FILE", "LABELS_FILE", "METRICS_FILE", "QUEUED_FILE", "REQUEST_FILE", "SPARKLINE_VALUES", "STARTING",
+    "STATUSES", "STOP_KINDS", "WAITING", "Confusion", "Failure", "LogLine", "RecordingOutcome", "Run", "RunLabels",
+    "RunState", "RunSummary", "Status", "StopKind", "describe_time", "find_runs", "list_runs",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
-StopKind = Literal["save", "finish", "discard"]
-STATUSES: tuple[Status, ...] = ("queued", "running", "finished", "stopped", "failed", "interrupted")
-STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
-CONFIG_FILE = "config.yaml"
-REQUEST_FILE = "request.yaml"
-METRICS_FILE = "metrics.jsonl"
 LABELS_FILE = "labels.json"
 SPARKLINE_VALUES = 30
-QUEUED_FILE = "queued.json"
-STARTING = "starting"
-WAITING = "waiting in the queue"
-_START_WITHIN_S = 60.0
 _LAST_LOG_LINES = 20
 _LAST_LOG_BYTES = 1 << 18
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
 _CONFUSION = re.compile(r"epoch_\d+|[a-z]+")
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What is true of a run now. `epoch` counts completed epochs; times are seconds since 1970."""
-
-    status: Status
-    reason: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    started: float | None = None
-    updated: float | None = None
-    pid: int | None = None
-
-    def is_due(self) -> bool:
-        """Whether the run has a process, or was just started and will have one."""
-        return self.status == "running" or (self.status == "queued" and self.reason == STARTING)
 
 
 @dataclass(frozen=True)
@@ -95,11 +70,8 @@ class RunSummary:
     seconds: float = 0.0
 
 
-class Run:
-    """One run directory; everything is read from disk when asked for, so that any process sees the same."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+class Run(RunFolder):
+    """One run: how it is found and made, and everything that a training leaves in its folder."""
 
     # --- find and make ---
 
@@ -129,11 +101,6 @@ class Run:
                 f"cannot write the run folder {self.path} ({error.strerror or error}); "
                 "choose another with --set checkpoint_cfg.checkpoint_dir=FOLDER"
             ) from error
-
-    def is_own(self) -> bool:
-        """Whether this program made the directory, as a run of that name; a published checkpoint's is not."""
-        made = self._read_json("run.json") or {}
-        return (made.get("experiment"), made.get("run")) == (self.path.parent.name, self.path.name)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -172,156 +139,6 @@ class Run:
         names = (CONFIG_FILE, REQUEST_FILE, "run.json", "state.json")
         return any((self.path / name).is_file() for name in names) or bool(self.checkpoints())
 
-    @property
-    def id(self) -> str:
-        """ "experiment/run"."""
-        return f"{self.path.parent.name}/{self.path.name}"
-
-    # --- state ---
-
-    def state(self) -> RunState:
-        """The run's state, derived from what its process and files show now."""
-        return self._state(self.epochs_done())
-
-    def epochs_done(self) -> int:
-        """How many epochs are complete, by the last row of the metrics; their number does not matter."""
-        return int(last_row(self.metrics_path).get("epoch", 0))
-
-    def is_due(self) -> bool:
-        """Whether the run has a process, or was just started and will have one."""
-        return self.state().is_due()
-
-    def failure(self) -> Failure | None:
-        """Why the run failed, in words; None when it did not."""
-        state = self.state()
-        if state.status != "failed":
-            return None
-        said = str((self._read_json("state.json") or {}).get("failure") or "")
-        code = (self._read_json("exit.json") or {}).get("code")
-        code = code if isinstance(code, int) else None
-        lines = [line.text for line in read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)]
-        signal_name = _signal_name(-code) if code is not None and code < 0 else ""
-        return failure_of(said, state.reason, code, signal_name, lines[-_LAST_LOG_LINES:])
-
-    def _state(self, epochs_done: int) -> RunState:
-        if not self.path.is_dir():
-            return RunState("interrupted", "its folder is gone")
-        said = self._read_json("state.json")
-        if not said:
-            return RunState("finished" if self.checkpoints() else "queued", "no record of its training is here")
-        status = next((known for known in STATUSES if known == said.get("status")), None)
-        if status is None:
-            return RunState("interrupted", "its state.json is damaged; resume to go on")
-        reason = str(said.get("reason", ""))
-        started = finite_number(said.get("started"))
-        common: dict[str, Any] = {
-            "epoch": epochs_done,
-            "epochs": int(finite_number(said.get("epochs")) or 0),
-            "started": started,
-            "updated": self._updated(),
-        }
-        if status == "queued" and reason == WAITING and not self._waits():
-            return RunState("interrupted", "it is no longer in the queue; start it, or queue it again", **common)
-        if status == "queued" and reason == STARTING and time.time() - (started or 0.0) > _START_WITHIN_S:
-            return RunState("failed", "its process never started; resume to try again", **common)
-        if status != "running":
-            return RunState(status, reason, **common)
-        process = _identity(said.get("process"))
-        if process is not None and process.alive():
-            return RunState("running", reason, pid=process.pid, **common)
-        return RunState(*self._how_it_ended(process), **common)
-
-    def _how_it_ended(self, process: ProcessIdentity | None) -> tuple[Status, str]:
-        if process is not None and not process.same_boot():
-            return "interrupted", "the machine was restarted while it trained; resume to go on"
-        code = (self._read_json("exit.json") or {}).get("code")
-        if isinstance(code, int) and code < 0:
-            hint = ", often by the system when memory runs out" if -code == signal.SIGKILL else ""
-            return "failed", f"its process was killed by {_signal_name(-code)}{hint}; resume to go on"
-        if isinstance(code, int) and code > 0:
-            return "failed", f"its process ended with exit status {code}; the log says why"
-        return "interrupted", "its process is gone without a word; resume to go on"
-
-    def _updated(self) -> float | None:
-        for name in ("progress.json", "state.json"):
-            try:
-                return (self.path / name).stat().st_mtime
-            except OSError:
-                continue
-        return None
-
-    def set_state(
-        self,
-        status: Status,
-        reason: str = "",
-        *,
-        epochs: int,
-        process: ProcessIdentity | None = None,
-        failure: str | None = None,
-    ) -> None:
-        """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known."""
-        before = self._read_json("state.json") or {}
-        started = before.get("started") if before.get("status") == "running" else None
-        self._write_json(
-            "state.json",
-            {
-                "status": status,
-                "reason": reason,
-                "epochs": epochs,
-                "started": started or time.time(),
-                "process": asdict(process) if process else None,
-                **({"failure": failure} if failure else {}),
-            },
-        )
-        if status == "running":
-            (self.path / "exit.json").unlink(missing_ok=True)
-
-    def queue_entry(self) -> tuple[Path, str] | None:
-        """The folder of the queue that the run was added to, and its entry there; the entry may be gone."""
-        said = self._read_json(QUEUED_FILE) or {}
-        folder, id = said.get("queue"), said.get("id")
-        if not isinstance(folder, str) or not isinstance(id, str):
-            return None
-        return Path(os.path.normpath(self.path / folder)), id
-
-    def _waits(self) -> bool:
-        folder, id = self.queue_entry() or (None, "")
-        return folder is not None and any((folder / stage / f"{id}.json").is_file() for stage in ("waiting", "claimed"))
-
-    def trainer(self) -> ProcessIdentity | None:
-        """The process that trains this run, as last written down; it may be gone."""
-        return _identity((self._read_json("state.json") or {}).get("process"))
-
-    def set_exit(self, code: int) -> None:
-        """Records how the trainer's process ended: its exit status, or minus the number of the signal."""
-        self._write_json("exit.json", {"code": code, "time": time.time()})
-
-    def set_progress(self, **values: Any) -> None:
-        """Replaces the live progress: phase, epoch, batch, batches, loss, eta_s and the like."""
-        self._write_json("progress.json", values)
-
-    def progress(self) -> dict[str, Any] | None:
-        """The live progress, or None."""
-        return self._read_json("progress.json")
-
-    # --- stop requests ---
-
-    def request_stop(self, kind: StopKind) -> None:
-        """Asks the trainer to stop: `save` and end, `finish` with a last evaluation, or `discard`."""
-        write_atomically(self.path / "stop", kind.encode())
-
-    def stop_request(self) -> StopKind | None:
-        """What a stop was asked for, if one was."""
-        try:
-            kind = (self.path / "stop").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
-        return next((known for known in STOP_KINDS if known == kind), "save")
-
-    def clear_stop(self) -> None:
-        """Forgets a request to stop."""
-        (self.path / "stop").unlink(missing_ok=True)
-
     # --- metrics, confusion matrices, log ---
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -331,11 +148,6 @@ class Run:
             file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-
-    @property
-    def metrics_path(self) -> Path:
-        """The file of metrics, which `MetricsLog` follows."""
-        return self.path / METRICS_FILE
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a completed epoch, all of them, in order; a torn last line is passed over."""
@@ -390,6 +202,18 @@ class Run:
         found = {name: self.confusion(name) for name in self.confusion_names()}
         return {name: confusion for name, confusion in found.items() if confusion is not None}
 
+    def failure(self) -> Failure | None:
+        """Why the run failed, in words; None when it did not."""
+        state = self.state()
+        if state.status != "failed":
+            return None
+        said = str((self._read_json("state.json") or {}).get("failure") or "")
+        code = (self._read_json("exit.json") or {}).get("code")
+        code = code if isinstance(code, int) else None
+        lines = [line.text for line in read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)]
+        killed_by = signal_name(-code) if code is not None and code < 0 else ""
+        return failure_of(said, state.reason, code, killed_by, lines[-_LAST_LOG_LINES:])
+
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of the log as a terminal would show them; reads at most 256 kB."""
         found = read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)
@@ -405,11 +229,6 @@ class Run:
         return found[-last:] if last > 0 else [], len(found)
 
     # --- checkpoints ---
-
-    def checkpoints(self) -> list[Path]:
-        """The checkpoints, from the least to the most trained."""
-        paths = [path for path in self.path.glob("checkpoint_*.pth") if _CHECKPOINT.fullmatch(path.name)]
-        return sorted(paths, key=_checkpoint_position)
 
     def latest_checkpoint(self) -> Path:
         """The most trained checkpoint.
@@ -434,7 +253,7 @@ class Run:
             torch.save(dict(state), file)
         # A checkpoint in the middle of an epoch only serves to go on from; the next one replaces it.
         for old in self.checkpoints():
-            if old != path and (not keep_old or _checkpoint_position(old)[1]):
+            if old != path and (not keep_old or checkpoint_position(old)[1]):
                 old.unlink(missing_ok=True)
         return path
 
@@ -447,7 +266,7 @@ class Run:
             When there is none of that name, the run is running, or the folder is not one that this program made.
         """
         path = self.path / name
-        if not _CHECKPOINT.fullmatch(name) or not path.is_file():
+        if not CHECKPOINT.fullmatch(name) or not path.is_file():
             raise RunError(f"run {self.id} has no checkpoint {name!r}; it may have been deleted already")
         if self.is_due():
             raise RunError(f"run {self.id} is still running and goes on from its checkpoints; stop it first")
@@ -476,28 +295,6 @@ class Run:
             raise RunError(
                 f"the labels of run {self.id} cannot be kept ({error.strerror or error}); it may have been deleted"
             ) from error
-
-    # --- plain files of the run ---
-
-    def save_text(self, name: str, text: str) -> None:
-        """Keeps a text file of the run, such as config.yaml."""
-        write_atomically(self.path / name, text.encode())
-
-    def read_text(self, name: str) -> str | None:
-        """A text file of the run, or None."""
-        try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
-    def save_json(self, name: str, data: Any) -> None:
-        """Keeps a JSON file of the run, such as evaluation/test.json."""
-        (self.path / name).parent.mkdir(exist_ok=True)
-        self._write_json(name, data)
-
-    def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the run, or None when it is missing or damaged."""
-        return self._read_json(name)
 
     def summary(self, curves: Curves | None = None) -> RunSummary:
         """What a list of runs shows; `curves` are its metrics, where the caller has read them."""
@@ -548,18 +345,6 @@ class Run:
         os.replace(self.path, doomed)
         shutil.rmtree(doomed)
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        try:
-            data = _plain_object((self.path / name).read_bytes())
-        except FileNotFoundError:
-            return None
-        if data is None:
-            log.warning("%s: %s is damaged and is passed over", self.id, name)
-        return data
-
-    def _write_json(self, name: str, data: Any) -> None:
-        write_atomically(self.path / name, json.dumps(data, indent=1).encode())
-
 
 def find_runs(checkpoints_dir: Path) -> list[Run]:
     """Every run under a checkpoints folder, sorted by name; folders that are not runs are passed over."""
@@ -580,36 +365,8 @@ def describe_time(seconds_since_1970: float) -> str:
     return datetime.fromtimestamp(seconds_since_1970, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _identity(data: Any) -> ProcessIdentity | None:
-    match data:
-        case {"pid": int(pid), "started": str(started), "boot": str(boot)}:
-            return ProcessIdentity(pid, started, boot)
-    return None
-
-
-def _plain_object(text: bytes) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else."""
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
-
-
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _checkpoint_position(path: Path) -> tuple[int, int]:
-    match = _CHECKPOINT.fullmatch(path.name)
-    return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
 
 
 def _confusion_position(name: str) -> tuple[bool, int, str]:

@@ -26,6 +26,7 @@ LEVELS = [
     ["config", "figures"],
     ["optimisation"],
     ["metrics_log", "confusion", "run_labels", "run_log"],
+    ["run_folder"],
     ["runs"],
     ["run_index", "run_filter", "trash", "intervals"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "learning"],

@@ -1,0 +1,273 @@
+"""A run's folder and its state: plain files, what the trainer said of itself, and what is true of it now.
+
+A run's state is derived from this evidence each time it is asked for: a trainer that vanished is shown as such,
+whatever it last wrote about itself. `runs` says what else lies in the folder.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pianistid_core.atomic import write_atomically
+from pianistid_core.metrics_log import finite_number, last_row
+from pianistid_core.processes import ProcessIdentity
+
+log = logging.getLogger(__name__)
+
+Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+StopKind = Literal["save", "finish", "discard"]
+STATUSES: tuple[Status, ...] = ("queued", "running", "finished", "stopped", "failed", "interrupted")
+STOP_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
+CONFIG_FILE = "config.yaml"
+REQUEST_FILE = "request.yaml"
+METRICS_FILE = "metrics.jsonl"
+QUEUED_FILE = "queued.json"
+STARTING = "starting"
+WAITING = "waiting in the queue"
+_START_WITHIN_S = 60.0
+CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is true of a run now. `epoch` counts completed epochs; times are seconds since 1970."""
+
+    status: Status
+    reason: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    started: float | None = None
+    updated: float | None = None
+    pid: int | None = None
+
+    def is_due(self) -> bool:
+        """Whether the run has a process, or was just started and will have one."""
+        return self.status == "running" or (self.status == "queued" and self.reason == STARTING)
+
+
+class RunFolder:
+    """One run directory; everything is read from disk when asked for, so that any process sees the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        """ "experiment/run"."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def is_own(self) -> bool:
+        """Whether this program made the directory, as a run of that name; a published checkpoint's is not."""
+        made = self._read_json("run.json") or {}
+        return (made.get("experiment"), made.get("run")) == (self.path.parent.name, self.path.name)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of metrics, which `MetricsLog` follows."""
+        return self.path / METRICS_FILE
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, from the least to the most trained."""
+        paths = [path for path in self.path.glob("checkpoint_*.pth") if CHECKPOINT.fullmatch(path.name)]
+        return sorted(paths, key=checkpoint_position)
+
+    # --- state ---
+
+    def state(self) -> RunState:
+        """The run's state, derived from what its process and files show now."""
+        return self._state(self.epochs_done())
+
+    def epochs_done(self) -> int:
+        """How many epochs are complete, by the last row of the metrics; their number does not matter."""
+        return int(last_row(self.metrics_path).get("epoch", 0))
+
+    def is_due(self) -> bool:
+        """Whether the run has a process, or was just started and will have one."""
+        return self.state().is_due()
+
+    def _state(self, epochs_done: int) -> RunState:
+        if not self.path.is_dir():
+            return RunState("interrupted", "its folder is gone")
+        said = self._read_json("state.json")
+        if not said:
+            return RunState("finished" if self.checkpoints() else "queued", "no record of its training is here")
+        status = next((known for known in STATUSES if known == said.get("status")), None)
+        if status is None:
+            return RunState("interrupted", "its state.json is damaged; resume to go on")
+        reason = str(said.get("reason", ""))
+        started = finite_number(said.get("started"))
+        common: dict[str, Any] = {
+            "epoch": epochs_done,
+            "epochs": int(finite_number(said.get("epochs")) or 0),
+            "started": started,
+            "updated": self._updated(),
+        }
+        if status == "queued" and reason == WAITING and not self._waits():
+            return RunState("interrupted", "it is no longer in the queue; start it, or queue it again", **common)
+        if status == "queued" and reason == STARTING and time.time() - (started or 0.0) > _START_WITHIN_S:
+            return RunState("failed", "its process never started; resume to try again", **common)
+        if status != "running":
+            return RunState(status, reason, **common)
+        process = _identity(said.get("process"))
+        if process is not None and process.alive():
+            return RunState("running", reason, pid=process.pid, **common)
+        return RunState(*self._how_it_ended(process), **common)
+
+    def _how_it_ended(self, process: ProcessIdentity | None) -> tuple[Status, str]:
+        if process is not None and not process.same_boot():
+            return "interrupted", "the machine was restarted while it trained; resume to go on"
+        code = (self._read_json("exit.json") or {}).get("code")
+        if isinstance(code, int) and code < 0:
+            hint = ", often by the system when memory runs out" if -code == signal.SIGKILL else ""
+            return "failed", f"its process was killed by {signal_name(-code)}{hint}; resume to go on"
+        if isinstance(code, int) and code > 0:
+            return "failed", f"its process ended with exit status {code}; the log says why"
+        return "interrupted", "its process is gone without a word; resume to go on"
+
+    def _updated(self) -> float | None:
+        for name in ("progress.json", "state.json"):
+            try:
+                return (self.path / name).stat().st_mtime
+            except OSError:
+                continue
+        return None
+
+    def set_state(
+        self,
+        status: Status,
+        reason: str = "",
+        *,
+        epochs: int,
+        process: ProcessIdentity | None = None,
+        failure: str | None = None,
+    ) -> None:
+        """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known."""
+        before = self._read_json("state.json") or {}
+        started = before.get("started") if before.get("status") == "running" else None
+        self._write_json(
+            "state.json",
+            {
+                "status": status,
+                "reason": reason,
+                "epochs": epochs,
+                "started": started or time.time(),
+                "process": asdict(process) if process else None,
+                **({"failure": failure} if failure else {}),
+            },
+        )
+        if status == "running":
+            (self.path / "exit.json").unlink(missing_ok=True)
+
+    def queue_entry(self) -> tuple[Path, str] | None:
+        """The folder of the queue that the run was added to, and its entry there; the entry may be gone."""
+        said = self._read_json(QUEUED_FILE) or {}
+        folder, id = said.get("queue"), said.get("id")
+        if not isinstance(folder, str) or not isinstance(id, str):
+            return None
+        return Path(os.path.normpath(self.path / folder)), id
+
+    def _waits(self) -> bool:
+        folder, id = self.queue_entry() or (None, "")
+        return folder is not None and any((folder / stage / f"{id}.json").is_file() for stage in ("waiting", "claimed"))
+
+    def trainer(self) -> ProcessIdentity | None:
+        """The process that trains this run, as last written down; it may be gone."""
+        return _identity((self._read_json("state.json") or {}).get("process"))
+
+    def set_exit(self, code: int) -> None:
+        """Records how the trainer's process ended: its exit status, or minus the number of the signal."""
+        self._write_json("exit.json", {"code": code, "time": time.time()})
+
+    def set_progress(self, **values: Any) -> None:
+        """Replaces the live progress: phase, epoch, batch, batches, loss, eta_s and the like."""
+        self._write_json("progress.json", values)
+
+    def progress(self) -> dict[str, Any] | None:
+        """The live progress, or None."""
+        return self._read_json("progress.json")
+
+    # --- stop requests ---
+
+    def request_stop(self, kind: StopKind) -> None:
+        """Asks the trainer to stop: `save` and end, `finish` with a last evaluation, or `discard`."""
+        write_atomically(self.path / "stop", kind.encode())
+
+    def stop_request(self) -> StopKind | None:
+        """What a stop was asked for, if one was."""
+        try:
+            kind = (self.path / "stop").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        return next((known for known in STOP_KINDS if known == kind), "save")
+
+    def clear_stop(self) -> None:
+        """Forgets a request to stop."""
+        (self.path / "stop").unlink(missing_ok=True)
+
+    # --- plain files of the run ---
+
+    def save_text(self, name: str, text: str) -> None:
+        """Keeps a text file of the run, such as config.yaml."""
+        write_atomically(self.path / name, text.encode())
+
+    def read_text(self, name: str) -> str | None:
+        """A text file of the run, or None."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def save_json(self, name: str, data: Any) -> None:
+        """Keeps a JSON file of the run, such as evaluation/test.json."""
+        (self.path / name).parent.mkdir(exist_ok=True)
+        self._write_json(name, data)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run, or None when it is missing or damaged."""
+        return self._read_json(name)
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        try:
+            data = _plain_object((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        if data is None:
+            log.warning("%s: %s is damaged and is passed over", self.id, name)
+        return data
+
+    def _write_json(self, name: str, data: Any) -> None:
+        write_atomically(self.path / name, json.dumps(data, indent=1).encode())
+
+
+def _identity(data: Any) -> ProcessIdentity | None:
+    match data:
+        case {"pid": int(pid), "started": str(started), "boot": str(boot)}:
+            return ProcessIdentity(pid, started, boot)
+    return None
+
+
+def _plain_object(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def checkpoint_position(path: Path) -> tuple[int, int]:
+    match = CHECKPOINT.fullmatch(path.name)
+    return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
