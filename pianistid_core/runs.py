@@ -33,9 +33,22 @@ from pianistid_core.confusion import Confusion, RecordingOutcome
 from pianistid_core.errors import RunError
 from pianistid_core.metrics_log import Curves, finite_number, row_of, shared_log
 from pianistid_core.run_folder import (
-    CHECKPOINT, CONFIG_FILE, METRICS_FILE, QUEUED_FILE, REQUEST_FILE, STARTING, STATUSES, STOP_KINDS, WAITING,
-    RunFolder, RunState, Status, StopKind, checkpoint_position, signal_name,
-)  # fmt: skip
+    CHECKPOINT,
+    CONFIG_FILE,
+    METRICS_FILE,
+    QUEUED_FILE,
+    REQUEST_FILE,
+    STARTING,
+    STATUSES,
+    STOP_KINDS,
+    WAITING,
+    RunFolder,
+    RunState,
+    Status,
+    StopKind,
+    checkpoint_position,
+    signal_name,
+)
 from pianistid_core.run_labels import RunLabels
 from pianistid_core.run_log import Failure, LogLine, chosen, failure_of, read_lines
 
