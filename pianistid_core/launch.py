@@ -46,7 +46,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
         run.make()
         # Held for a moment only, so that two pages cannot start one run twice.
         with FileLock(run.path / "launch.lock"):
-            if is_due(run):
+            if run.is_due():
                 raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
             if run.state().reason == WAITING and not (place is not None and place.take()):
                 raise RunError(f"the queue is starting run {run.id} at this moment; look again in a few seconds")
@@ -90,12 +90,6 @@ def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> subprocess.Po
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def is_due(run: Run) -> bool:
-    """Whether a run has a process, or was just started and will have one."""
-    state = run.state()
-    return state.status == "running" or (state.status == "queued" and state.reason == STARTING)
 
 
 def resume(run: Run, root: DataRoot) -> Run:

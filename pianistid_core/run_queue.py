@@ -25,7 +25,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig, parse_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ConfigError, PianistIDError, RunError
-from pianistid_core.launch import is_due, start_claimed
+from pianistid_core.launch import start_claimed
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import QueueFiles, Stage, put_back, reserve
 from pianistid_core.run_config import resumable_checkpoint, run_for
@@ -72,11 +72,12 @@ class RunQueue:
             return []
         problems = self._problems(frozen)
         if not problems:
+            requests = [to_yaml(config) for config in frozen]
             with self.files.changing():
                 # Looked at again: another page may have queued the same meanwhile.
                 problems = self._problems(frozen)
                 if not problems:
-                    entries = self._written(frozen)
+                    entries = self._written(frozen, requests)
         if problems:
             raise RunError("; ".join(problems))
         self.wake()
@@ -199,17 +200,17 @@ class RunQueue:
             seen.add(run.path)
         return list(problems)
 
-    def _written(self, configs: Sequence[RunConfig]) -> list[QueueEntry]:
+    def _written(self, configs: Sequence[RunConfig], requests: Sequence[str]) -> list[QueueEntry]:
         now = time.time()
         entries: list[QueueEntry] = []
         befores: list[dict[str, str | None]] = []
         try:
-            for number, config in enumerate(configs):
+            for number, (config, request) in enumerate(zip(configs, requests, strict=True)):
                 run = run_for(config, self.root)
                 # Sorted by name they are sorted by age.
                 id = f"{time.time_ns():020d}-{number:04d}-{secrets.token_hex(4)}"
                 with _launching(run):
-                    before = reserve(run, self.files, id, to_yaml(config), config.epochs)
+                    before = reserve(run, self.files, id, request, config.epochs)
                 record = {"id": id, "run": run.id, "queued": now, "config": to_dict(config), "before": before}
                 entries.append(QueueEntry(id, run.id, now, config, config.epochs))
                 befores.append(before)
@@ -240,30 +241,60 @@ class RunQueue:
         place = run_for(entry.config, self.root).queue_entry()
         return place is not None and place[1] == entry.id
 
-    # --- the dispatcher's steps ---
 
-    def claim_next(self) -> str | None:
+# --- the dispatcher --------------------------------------------------------------------------------------------------
+
+
+class _Dispatcher:
+    """What the process does that starts the runs."""
+
+    def __init__(self, queue: RunQueue) -> None:
+        self.queue, self.files = queue, queue.files
+
+    def run(self) -> None:
+        """Starts one waiting run after the other until none is left or the queue is paused."""
+        lock = FileLock(self.files.folder / "dispatcher.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return
+        with self.files.changing():
+            self.queue.note_dispatcher()
+        while True:
+            for id in self.files.ids("claimed"):
+                self.begin(id)
+            for id in self.files.ids("started"):
+                self.see_through(id)
+            self.wait_for_others()
+            with self.files.changing():
+                if self.queue.paused or not self.claim_next():
+                    # Still holding the queue, so that whoever adds the next entry finds no dispatcher and starts one.
+                    (self.files.folder / "dispatcher.json").unlink(missing_ok=True)
+                    lock.release()
+                    return
+
+    def claim_next(self) -> bool:
         """Takes the next entry out of those that wait, so that nobody else starts, moves or removes it."""
         for id in self.files.ordered():
-            entry = self._entry("waiting", id)
-            if entry is None or not self._is_wanted(entry):
+            entry = self.queue._entry("waiting", id)
+            if entry is None or not self.queue._is_wanted(entry):
                 self.files.note(f"{id} is left out: its run is gone or it cannot be read")
                 self.files.drop("waiting", id)
                 continue
             self.files.advance(id, "waiting", "claimed")
-            return id
-        return None
+            return True
+        return False
 
     def begin(self, id: str) -> None:
         """Starts the run of a claimed entry and waits until it has a process, or stands as failed."""
-        entry = self._entry("claimed", id)
+        entry = self.queue._entry("claimed", id)
         if entry is None:
             self.files.note(f"{id} is left out: it cannot be read")
             self.files.drop("claimed", id)
             return
-        run = run_for(entry.config, self.root)
+        run = run_for(entry.config, self.queue.root)
         try:
-            process = start_claimed(entry.config, self.root, self.files.path("claimed", id))
+            process = start_claimed(entry.config, self.queue.root, self.files.path("claimed", id))
         except (PianistIDError, OSError) as error:
             self._fail(id, run, entry, str(error))
             return
@@ -275,30 +306,33 @@ class RunQueue:
                 self._fail(id, run, entry, f"it could not start: {run.log_tail(1) or 'its process ended at once'}")
 
     def _fail(self, id: str, run: Run, entry: QueueEntry, reason: str) -> None:
-        self.files.note(f"{entry.run_id} failed: {reason}")
-        with contextlib.suppress(OSError):
-            run.set_state("failed", reason, epochs=entry.epochs)
+        with contextlib.suppress(PianistIDError, OSError), _launching(run):
+            # Not while a supervisor takes the claim after all.
+            if self.files.path("claimed", id).exists():
+                self.files.note(f"{entry.run_id} failed: {reason}")
+                run.set_state("failed", reason, epochs=entry.epochs)
+                self.files.drop("claimed", id)
         self.files.drop("claimed", id)
 
     def see_through(self, id: str) -> None:
         """Waits until the run of a started entry has ended, and takes the entry away."""
         record = self.files.read("started", id) or {}
         supervisor = _identity(record.get("process"))
-        entry = self._entry("started", id)
-        run = None if entry is None else run_for(entry.config, self.root)
-        while (supervisor is not None and supervisor.alive()) or (run is not None and run.state().status == "running"):
+        entry = self.queue._entry("started", id)
+        run = None if entry is None else run_for(entry.config, self.queue.root)
+        while (supervisor is not None and supervisor.alive()) or (run is not None and _has_process(run)):
             time.sleep(_LOOK_EVERY_S)
         if entry is not None and run is not None:
             state = run.state()
             self.files.note(f"{entry.run_id} {state.status}{': ' + state.reason if state.reason else ''}")
-            if self._is_wanted(entry):
+            if self.queue._is_wanted(entry):
                 (run.path / QUEUED_FILE).unlink(missing_ok=True)
-        self._read.pop(id, None)
+        self.queue._read.pop(id, None)
         self.files.drop("started", id)
 
     def wait_for_others(self) -> None:
         """Waits while a run that was started by hand trains in this data root, as long as something waits for it."""
-        while not self.paused and self.files.ids("waiting") and _anything_trains(self.root):
+        while not self.queue.paused and self.files.ids("waiting") and _anything_trains(self.queue.root):
             time.sleep(2 * _LOOK_EVERY_S)
 
 
@@ -307,36 +341,16 @@ def dispatch(root: DataRoot) -> None:
 
     It ends at once when another process does that already.
     """
-    queue = RunQueue(root)
-    files = queue.files
-    lock = FileLock(files.folder / "dispatcher.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return
     # What ends a terminal or a server is not meant for the queue.
     for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_IGN)
-    with files.changing():
-        queue.note_dispatcher()
-    while True:
-        for id in files.ids("claimed"):
-            queue.begin(id)
-        for id in files.ids("started"):
-            queue.see_through(id)
-        queue.wait_for_others()
-        with files.changing():
-            if queue.paused or queue.claim_next() is None:
-                # Still holding the queue, so that whoever adds the next entry finds no dispatcher and starts one.
-                (files.folder / "dispatcher.json").unlink(missing_ok=True)
-                lock.release()
-                return
+    _Dispatcher(RunQueue(root)).run()
 
 
 def _check_free(run: Run, seen: set[Path]) -> None:
     if run.path in seen:
         raise RunError(f"run {run.id} is given twice; give each run a name of its own")
-    if is_due(run):
+    if run.is_due():
         raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
     if run.state().reason == WAITING:
         raise RunError(f"run {run.id} already waits in the queue; remove it there first, or choose another run name")
@@ -350,9 +364,17 @@ def _launching(run: Run) -> contextlib.AbstractContextManager[Any]:
 def _anything_trains(root: DataRoot) -> bool:
     for run in find_runs(root.checkpoints_dir):
         said = run.read_json("state.json") or {}
-        if said.get("status") in ("running", "queued") and is_due(run):
+        if said.get("status") == "running" and _has_process(run):
+            return True
+        if said.get("status") == "queued" and run.is_due():
             return True
     return False
+
+
+def _has_process(run: Run) -> bool:
+    """Whether a process trains a run; cheaper than its whole state."""
+    trainer = run.trainer()
+    return trainer is not None and trainer.alive()
 
 
 def _identity(data: Any) -> ProcessIdentity | None:
