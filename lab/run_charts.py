@@ -20,7 +20,7 @@ LOSSES = {"test_loss": "Test", "train_loss": "Training"}
 RATE = {"lr": "Learning rate"}
 SPEED = {"clips_per_second": "Training clips a second"}
 _TOOLS = {
-    "right": 4, "top": -4, "itemSize": 13,
+    "right": 0, "top": 0, "itemSize": 12, "itemGap": 8,
     "feature": {"dataZoom": {"yAxisIndex": "none"}, "restore": {}},
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ def curves(
         "tooltip": tooltip,
         "toolbox": {**_TOOLS, "iconStyle": {"borderColor": palette.ink_soft}},
         "legend": {
-            "top": 0, "left": 0, "icon": "roundRect", "itemHeight": 3, "itemWidth": 16,
+            "type": "scroll", "top": 0, "left": 0, "right": 84, "icon": "roundRect", "itemHeight": 3, "itemWidth": 16,
             "data": [one["name"] for one in series if not str(one["name"]).endswith(", as measured")],
         },
         "grid": {"left": 4, "right": 18, "top": 36, "bottom": 4, "containLabel": True},
@@ -127,7 +127,9 @@ def curves(
 
 def lower(chart: Chart) -> Chart:
     """The same chart for a figure that is looked at less: half as high, without a legend."""
-    option = {**chart.option, "legend": {"show": False}, "grid": {**chart.option["grid"], "top": 12}}
+    option = {**chart.option, "legend": {"show": False}, "toolbox": {"show": False}}
+    option["grid"] = {**chart.option["grid"], "top": 12}
+    option["yAxis"] = {**chart.option["yAxis"], "splitNumber": 2}
     return Chart(option, chart.alt, 150)
 
 

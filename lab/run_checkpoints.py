@@ -13,6 +13,7 @@ import streamlit as st
 
 import jobs
 import run_actions
+from components.empty import show_empty
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.intervals import wilson
@@ -28,10 +29,10 @@ def draw(run: Run, root: DataRoot, *, live: bool) -> None:
     if found:
         several(run, root, found, live=live)
     else:
-        st.info(
-            "No checkpoint yet. One is kept when the run ends, is stopped and saved, or every so many epochs.",
-            icon=":material/save:",
-        )
+        show_empty(
+            ":material/save:", "No checkpoint yet",
+            "One is kept when the run ends, is stopped and saved, or after every so many epochs.", key="checkpoints",
+        )  # fmt: skip
     evaluations(run)
     st.caption("Folder")
     st.code(str(run.path), language=None, wrap_lines=True)

@@ -12,6 +12,7 @@ import palette
 import run_charts
 from components.chart import show_chart
 from components.confusion_matrix import Moment, show_confusion
+from components.empty import show_empty
 from components.recordings import show_recordings
 from guard import guard
 from pianistid_core.comparison import look_alike_order
@@ -29,10 +30,10 @@ def draw(run: Run, root: DataRoot, *, tick_s: float | None) -> None:
     st.fragment(watch, run_every=tick_s, key="live_confusions")(run, len(names))
     found = moments(run, names)
     if not found:
-        st.info(
-            "No confusion matrix yet: one is kept after the first epoch, every five epochs, and at the end.",
-            icon=":material/grid_on:",
-        )
+        show_empty(
+            ":material/grid_on:", "No confusion matrix yet",
+            "One is kept after the first epoch, every five epochs, and at the end.", key="confusion",
+        )  # fmt: skip
         return
     last = found[-1]
     key = f"confusion_{zlib.crc32(str(run.path).encode()):08x}"
@@ -41,8 +42,7 @@ def draw(run: Run, root: DataRoot, *, tick_s: float | None) -> None:
     shown = next((moment for moment in found if moment.key == chosen.key), last)
     if chosen.cell is not None:
         recordings(root, shown, chosen.cell)
-    st.markdown(f"**Recall by pianist**, {plain(shown.label.lower())}")
-    recall(shown.confusion)
+    recall(shown)
     table(run, shown)
 
 
@@ -79,24 +79,32 @@ def label(name: str) -> str:
     return f"Epoch {int(name[6:])}" if name.startswith("epoch_") else one_line(name.capitalize(), 40)
 
 
-def recall(confusion: Confusion) -> None:
+def recall(shown: Moment) -> None:
     """Each pianist's recall, most easily recognised first, with intervals, n, and the line of guessing."""
+    confusion = shown.confusion
+    names = [one_line(name, 40) for name in confusion.class_names]
     totals = [int(n) for n in confusion.counts.sum(axis=1)]
     recalls = [int(confusion.counts[i, i]) / n if n else None for i, n in enumerate(totals)]
     intervals = recall_intervals(confusion)
     order = sorted(range(len(totals)), key=lambda i: -1.0 if (share := recalls[i]) is None else share, reverse=True)
+    chance = 1 / max(1, len(totals))
     chart = run_charts.recall_chart(
-        [one_line(confusion.class_names[i], 40) for i in order], [totals[i] for i in order],
-        [recalls[i] for i in order], [intervals[i] for i in order], 1 / max(1, len(totals)), palette.current(),
+        [names[i] for i in order], [totals[i] for i in order], [recalls[i] for i in order],
+        [intervals[i] for i in order], chance, palette.current(),
     )  # fmt: skip
-    show_chart(chart, key="recall_chart")
-    st.caption(
-        plain(
-            f"Dot: share of the pianist's recordings that are recognised. Bar: 95 % interval (Wilson). "
-            f"Dashed line: guessing evenly among {len(totals)}, {percent(1 / max(1, len(totals)), 1)}.",
-            400,
-        )
-    )
+    rows = [
+        {
+            "pianist": names[i], "recordings": totals[i], "right": int(confusion.counts[i, i]), "recall": recalls[i],
+            "low": None if (between := intervals[i]) is None else between[0],
+            "high": None if between is None else between[1],
+        }
+        for i in order
+    ]  # fmt: skip
+    show_chart(
+        chart, key="recall_chart", title=f"Recall by pianist, {shown.label.lower()}", data=rows,
+        about=f"Dot: share of the pianist's {shown.part} recordings that are recognised. Bar: 95 % interval (Wilson). "
+        f"Dashed line: guessing evenly among {len(totals)}, {percent(chance, 1)}.",
+    )  # fmt: skip
 
 
 def recordings(root: DataRoot, shown: Moment, cell: tuple[int, int]) -> None:

@@ -9,6 +9,7 @@ import cached
 import palette
 import run_charts
 from components.chart import show_chart
+from components.empty import show_empty
 from guard import guard
 from pianistid_core.runs import Run
 from wording import count
@@ -46,7 +47,9 @@ def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
     """The three charts; only what was appended to the metrics is read."""
     found = cached.metrics_log(run).refresh()
     if not found.rows:
-        st.info("The curves begin when the first epoch is done.", icon=":material/show_chart:")
+        show_empty(
+            ":material/show_chart:", "No epoch yet", "The curves begin when the first epoch is done.", key="curves"
+        )
         return
     colours = palette.current()
     left, right = st.columns(2, gap="large")
@@ -71,13 +74,14 @@ def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
             total_s=found.seconds,
         )  # fmt: skip
         show_chart(run_charts.lower(chart), key="rate_chart")
-    with right:
-        st.markdown("**Speed**")
-        chart = run_charts.curves(
-            found.rows, run_charts.SPEED, colours, title="Clips a second", smooth=smooth, by_time=by_time,
-            total_s=found.seconds,
-        )  # fmt: skip
-        show_chart(run_charts.lower(chart), key="speed_chart")
+    if found.last.get("clips_per_second") is not None:
+        with right:
+            st.markdown("**Speed**")
+            chart = run_charts.curves(
+                found.rows, run_charts.SPEED, colours, title="Clips a second", smooth=smooth, by_time=by_time,
+                total_s=found.seconds,
+            )  # fmt: skip
+            show_chart(run_charts.lower(chart), key="speed_chart")
     notes = []
     if found.n_rows > len(found.rows):
         notes.append(f"Of {found.n_rows:,} epochs {len(found.rows):,} are drawn, evenly chosen; the data holds all.")

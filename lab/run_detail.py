@@ -160,31 +160,27 @@ def summary(run: Run, was: RunState, asked: str | None) -> None:
         st.progress(share_of(now, progress), text=plain(progress_in_words(now, progress, asked), 300))
     elif now.reason and now.status not in ("failed", "interrupted"):
         st.info(sentence(now.reason), icon=runs_table.STATES[now.status][1])
-    last = found.last
+    last, loss = found.last, found.last.get("test_loss")
     best = found.best.get("test_recording_accuracy")
     at = found.best_epoch.get("test_recording_accuracy")
-    loss = last.get("test_loss")
+    after = f"test part, after epoch {last['epoch']}" if last else "test part"
     figures = [
-        ("Epoch", f"{now.epoch} / {now.epochs}" if now.epochs else str(now.epoch), "Epochs done, of all."),
+        (
+            "Epoch", f"{now.epoch} / {now.epochs}" if now.epochs else str(now.epoch), "Epochs done, of all.",
+            f"{duration(found.seconds)} of training" if found.seconds else "epochs done, of all",
+        ),
         (
             "Recordings right", percent(last.get("test_recording_accuracy")),
-            "Share of test recordings whose pianist was named, from all their clips, after the last epoch.",
+            "Share of recordings whose pianist was named, from all their clips.", after,
         ),
         (
-            "Best" if at is None else f"Best, epoch {at}", percent(best),
-            "The largest share of test recordings right, and the first epoch that reached it.",
+            "Best", percent(best), "The largest share of test recordings right, and the first epoch that reached it.",
+            "test part" if at is None else f"test part, epoch {at}",
         ),
-        (
-            "Clips right", percent(last.get("test_clip_accuracy")),
-            "Share of 30 s clips of the test part whose pianist was named.",
-        ),
-        (
-            "Test loss", "—" if loss is None else f"{loss:.3f}",
-            "Mean loss over the clips of the test part, after the last epoch.",
-        ),
-        ("Trained for", duration(found.seconds) if found.seconds else "—", "Time spent in training passes."),
+        ("Clips right", percent(last.get("test_clip_accuracy")), "Share of 30 s clips whose pianist was named.", after),
+        ("Loss", "—" if loss is None else f"{loss:.3f}", "Mean loss over the clips.", after),
     ]  # fmt: skip
-    show_figures(figures)
+    show_figures(figures, key="run")
 
 
 def share_of(now: RunState, progress: Mapping[str, Any]) -> float:

@@ -9,6 +9,7 @@ import cached
 import run_actions
 import run_table
 import state
+from components.empty import show_empty
 from guard import guard
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
@@ -76,10 +77,11 @@ def watch(root: DataRoot, known: int) -> None:
 
 def nothing_yet() -> None:
     """What a data root without runs shows."""
-    with st.container(border=True, width=640, key="no_run"):
-        st.markdown("##### No run yet")
-        st.write("A run is one training: its config, its curves, its checkpoints. Start one from a preset.")
-        st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
+    show_empty(
+        ":material/monitoring:", "No run yet",
+        "A run is one training: its config, its curves, its checkpoints. Start one from a preset.",
+        lambda: st.page_link("views/build.py", label="Build a run", icon=":material/tune:"), key="runs",
+    )  # fmt: skip
 
 
 def no_match(runs: Sequence[RunSummary]) -> tuple[str, ...]:
@@ -120,12 +122,12 @@ def toolbar(index: RunIndex, runs: Sequence[RunSummary]) -> list[RunSummary]:
         st.error(sentence(error), icon=":material/error:")
         wanted = parse_filter("")
     asks_for_archived = "archived" in (text or "")
-    found = [
-        run
-        for run in runs
-        if (archived or asks_for_archived or not run.labels.archived)
-        and wanted.matches(run, index.config(run) if wanted.needs_config else _NO_CONFIG)
-    ]
+    among = [run for run in runs if archived or asks_for_archived or not run.labels.archived]
+    if wanted.needs_config:
+        with st.spinner("Reading the configs"):  # only the first time; later only those that changed
+            found = [run for run in among if wanted.matches(run, index.config(run))]
+    else:
+        found = [run for run in among if wanted.matches(run, _NO_CONFIG)]
     left_out = len(runs) - len(found)
     tail = f" {left_out:,} not shown." if left_out else ""
     st.caption(plain(f"{count(len(found), 'run')}.{tail} A click on a name opens the run; tick runs to act on them."))

@@ -8,13 +8,13 @@ from guard import guard
 from pianistid_core.runs import Run
 from wording import count, one_line, plain
 
-LEVELS = {"All": None, "Information": "INFO", "Warnings": "WARNING", "Errors": "ERROR"}
+LEVELS = {"All": None, "Info": "INFO", "Warnings": "WARNING", "Errors": "ERROR"}
 LAST = 500
 
 
 def draw(run: Run, *, tick_s: float | None) -> None:
     """Draws the controls, which stand still, and below them the lines."""
-    which, words, live, data = st.columns([3, 4, 1.5, 1.6], vertical_alignment="bottom")
+    which, words, live, data = st.columns([3.4, 4, 1.4, 1.6], vertical_alignment="bottom")
     level = which.segmented_control(
         "Level", list(LEVELS), default="All", key="log_level", required=True,
         help="Lines of this level and those more serious.",

@@ -9,6 +9,7 @@ import actions
 import cached
 import runs_table
 import state
+from components.empty import show_empty
 from guard import guard
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.run_queue import QueueEntry, RunQueue
@@ -28,10 +29,11 @@ def draw(root: DataRoot, runs: list[RunSummary]) -> None:
     st.fragment(watch, run_every=TICK_S if entries or running else 10.0, key="queue_watch")(root, now)
     controls(queue, len(entries))
     if not entries and not running:
-        with st.container(border=True, width=640, key="no_queue"):
-            st.markdown("##### Nothing waits")
-            st.write("Runs that you queue on the Build page stand here, and train one after the other.")
-            st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
+        show_empty(
+            ":material/queue_music:", "Nothing waits",
+            "Runs that you queue on the Build page stand here, and train one after the other.",
+            lambda: st.page_link("views/build.py", label="Build a run", icon=":material/tune:"), key="queue",
+        )  # fmt: skip
         return
     if running:
         st.markdown("**Now**")

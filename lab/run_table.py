@@ -53,7 +53,7 @@ def frame(runs: Sequence[RunSummary]) -> pd.DataFrame:
             "Accuracy": [[round(100 * share, 1) for share in run.sparkline] for run in runs],
             "Best": [None if (best := run.best_recording_accuracy) is None else 100 * best for run in runs],
             "Time": [duration(run.seconds) if run.seconds else "" for run in runs],
-            "Created": pd.to_datetime([run.created for run in runs], unit="s", utc=True),
+            "Created": pd.to_datetime([run.created for run in runs], unit="s"),
             "Tags": [[one_line(tag, 40) for tag in run.labels.tags] for run in runs],
             "Note": [one_line(run.labels.note, 120) for run in runs],
         }

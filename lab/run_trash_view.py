@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 import run_actions
+from components.empty import show_empty
 from pianistid_core import trash
 from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
@@ -33,9 +34,10 @@ def draw(root: DataRoot) -> None:
     """Draws what lies in the trash."""
     found = trash.discarded(root.checkpoints_dir)
     if not found:
-        with st.container(border=True, width=640, key="no_trash"):
-            st.markdown("##### The trash is empty")
-            st.write("A run that is moved to the trash waits here until it is put back or removed for good.")
+        show_empty(
+            ":material/delete:", "The trash is empty",
+            "A run that is moved to the trash waits here until it is put back or removed for good.", key="trash",
+        )  # fmt: skip
         return
     total = sum(one.size_bytes for one in found) / 2**20
     bar = st.container(key="trash_bar")
@@ -43,7 +45,7 @@ def draw(root: DataRoot) -> None:
         pd.DataFrame(
             {
                 "Run": [one_line(one.run_id) for one in found],
-                "Discarded": pd.to_datetime([one.when for one in found], unit="s", utc=True),
+                "Discarded": pd.to_datetime([one.when for one in found], unit="s"),
                 "Size": [one.size_bytes / 2**20 for one in found],
             }
         ),

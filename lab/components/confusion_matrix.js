@@ -242,7 +242,7 @@ class View {
         const value = now[this.unit][true_][heard]
         const was = then ? then[this.unit][true_][heard] : null
         const strength = then ? signed(value, was) / reach : this.unit === "counts" ? (value || 0) / reach : value || 0
-        const colour = then ? diverging(colours, strength) : along(colours.steps, strength)
+        const colour = !strength ? colours.empty : then ? diverging(colours, strength) : along(colours.steps, strength)
         cell.style.background = css(colour)
         cell.style.color = luminance(colour) > 0.179 ? "#000" : "#fff"
         cell.textContent = then ? difference(value, was, this.unit) : written(value, this.unit, now.counts[true_][heard])
@@ -282,12 +282,12 @@ class View {
     const list = name => style.getPropertyValue(name).split(",").map(parse).filter(Boolean)
     const paper = parse(this.look) || [255, 255, 255]
     const steps = list("--st-chart-sequential-colors")
-    const series = list("--st-chart-categorical-colors")
+    const sides = list("--st-chart-diverging-colors")
     return {
       paper,
       steps: steps.length > 1 ? steps : [paper, [20, 98, 107]],
-      more: series[0] || [0, 114, 178],
-      less: series[1] || [213, 94, 0],
+      empty: mix(paper, parse(style.getPropertyValue("--st-text-color")) || [0, 0, 0], 0.035),
+      sides: sides.length > 3 ? [...sides.slice(0, sides.length / 2), paper, ...sides.slice(sides.length / 2)] : [[122, 53, 0], paper, [11, 63, 102]],
     }
   }
 }
@@ -370,7 +370,7 @@ function along(steps, share) {
 }
 
 function diverging(colours, share) {
-  return mix(colours.paper, share > 0 ? colours.more : colours.less, Math.min(Math.abs(share), 1))
+  return along(colours.sides, (share + 1) / 2)
 }
 
 function css(colour) {

@@ -20,15 +20,12 @@ VIEW = "runs_view"
 VIEWS = {"list": "Runs", "queue": "Queue", "trash": "Trash"}
 
 
-def asked_for(runs: list[RunSummary]) -> str | None:
-    """The run that the address or the session asks for; one that is not here is named, and forgotten."""
-    ids = {run.id for run in runs}
-    asked = st.session_state.get(state.RUN) or st.query_params.get(state.RUN)
-    if asked and asked not in ids:
+def forget_the_gone(runs: list[RunSummary]) -> None:
+    """Says when the run that the address or the session asks for is not here, and asks for it no longer."""
+    asked = st.session_state[state.RUN] if state.RUN in st.session_state else st.query_params.get(state.RUN)
+    if asked and asked not in {run.id for run in runs}:
         gone(str(asked))
         st.session_state[state.RUN] = None
-        return None
-    return asked or None
 
 
 def gone(id: str) -> None:
@@ -59,9 +56,13 @@ def close() -> None:
     st.session_state[state.RUN] = None
 
 
-def top(runs: list[RunSummary], shown: str | None) -> None:
-    """The title, and the field that finds a run by its name."""
+def top(runs: list[RunSummary]) -> str | None:
+    """The title, and the field that finds a run by its name; gives the run to show."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
+    shown = right.selectbox(
+        "Run", [run.id for run in runs], index=None, key=state.RUN, bind="query-params", format_func=one_line,
+        placeholder="Find a run by its name", help="Opens a run: type a part of its name.",
+    )  # fmt: skip
     with left:
         if shown is not None:
             st.button(
@@ -69,10 +70,7 @@ def top(runs: list[RunSummary], shown: str | None) -> None:
                 help="Goes back to the list.",
             )  # fmt: skip
         st.title("Runs" if shown is None else plain(shown))
-    right.selectbox(
-        "Run", [run.id for run in runs], index=None, key=state.RUN, bind="query-params", format_func=one_line,
-        placeholder="Find a run by its name", help="Opens a run: type a part of its name.",
-    )  # fmt: skip
+    return shown
 
 
 def views(root: DataRoot, runs: list[RunSummary]) -> None:
@@ -102,8 +100,8 @@ def page() -> None:
     with guarded():
         cached.run_queue(root).wake()
     runs = cached.run_index(root).summaries()
-    shown = asked_for(runs)
-    top(runs, shown)
+    forget_the_gone(runs)
+    shown = top(runs)
     run_trash_view.notice()
     known = next((run for run in runs if run.id == shown), None)
     if known is None:

@@ -13,7 +13,6 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
 
 if TYPE_CHECKING:
-    from conftest import Server
     from pianistid_core.datasets.root import DataRoot
 
 LIVE_MS = 60_000
@@ -88,24 +87,6 @@ def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") 
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
 
-def test_a_run_outlives_the_server(page: Page, server: "Server", trained_root: "DataRoot") -> None:
-    build(page, "survivor", epochs=10, clips=16)
-    start(page, "survivor")
-    run = Run.find(trained_root.checkpoints_dir, "demo/survivor")
-    wait_for(lambda: run.state().status == "running" and len(run.metrics()) >= 1, 60)
-    server.kill()
-    done = len(run.metrics())
-    wait_for(lambda: len(run.metrics()) > done, 60)
-    server.start()
-    visit(page, "/runs?run=demo/survivor")
-    expect(page.get_by_role("combobox", name="Run")).to_have_value("demo/survivor")
-    expect(page.locator(".st-key-run_state")).to_contain_text("Finished", timeout=LIVE_MS)
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text("10 / 10")
-    page.get_by_role("tab", name="Confusion matrix").click()
-    expect(page.locator(".st-key-confusion_chart canvas").first).to_be_visible()
-    assert run.state().status == "finished"
-
-
 def test_identify_several_files_one_of_them_broken(page: Page, trained_root: "DataRoot", tmp_path: Path) -> None:
     recordings = sorted(trained_root.raw_dir.glob("demo/*/piano_midi.mid"))[::9][:3]
     given = []
@@ -153,19 +134,6 @@ def test_real_transcriptions_are_answered(page: Page, trained_root: "DataRoot", 
     chosen.click()
     for path in given:
         expect(page.get_by_role("option", name=path.name)).to_be_visible()
-
-
-def test_a_row_of_the_table_opens_its_run(page: Page) -> None:
-    visit(page, "/runs?run=no/such")
-    expect(page.get_by_test_id("stAlert")).to_contain_text("There is no run no/such")
-    expect(page.get_by_role("combobox", name="Run")).not_to_have_value("")
-    rows = page.locator(".st-key-runs_table [data-testid=stDataFrame]")
-    name = rows.get_by_text("shipped/tiny")
-    expect(name).to_be_attached()
-    row = int((name.get_attribute("id") or "").rpartition("-")[2])
-    rows.click(position={"x": 18, "y": 35 + 35 * row + 17})
-    expect(page.get_by_role("combobox", name="Run")).to_have_value("shipped/tiny")
-    expect(page).to_have_url(re.compile("run=shipped.*tiny"))
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
