@@ -8,7 +8,7 @@ A picture can look convincing and say nothing of the model. So the same is done 
 (Adebayo et al. 2018), and with the music a little later. Shapes: n notes, B clips, C channels of a roll.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,16 @@ from pianistid_core.rolls import N_FRAMES, N_KEYS, Roll, heard_notes, is_heard, 
 Scores = npt.NDArray[np.float64]
 OnProgress = Callable[[int, int], None]
 
-STEPS = 16
 SHIFT_S = 0.05
-_CONTROL_STEPS = 4
-_CONTROL_CLIPS = 3
+MOST_STEPS, FEWEST_STEPS = 16, 6
+_GRADIENTS = 66  # in all, where the music is so short that no clip needs more than the most or less than the fewest
+_CONTROL_STEPS = 6
+_CONTROL_CLIPS = 2
 _CONTROL_SEED = 20250101
-_AT_ONCE = 4  # larger batches of steps are slower on a CPU: they leave its caches
+_AT_ONCE = 4  # more at once leave a CPU's caches, and are slower
 _TOO_ALIKE = 0.7
-_TOO_UNSTABLE = 0.5
+_TOO_UNSTABLE = 0.4
+_TOO_LITTLE = 0.2  # a logit that all notes together move by less has next to nothing to explain
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,8 @@ class Attribution:
 
     `by_concept` shares the scores out among the concepts of a factorised model, and is empty for others. `control` and
     `stability` are rank correlations of the absolute scores: with those of a model of random weights (near 1: the
-    picture would look alike whatever was learned), and with those of the music 50 ms later. `total` is what all notes
-    give together, and `completeness` the share of the logits' difference to empty rolls that it makes up.
+    picture would look alike whatever was learned), and with those of the music 50 ms later. `completeness` is the share
+    of the logits' difference to empty rolls that the scores make up; 1 is all of it.
     """
 
     pianist: str
@@ -75,14 +77,6 @@ class Attribution:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class _Clip:
-    """A drawn clip: its roll (C, 88, 3000), and for each cell 1 + the note that painted it, 0 where none did."""
-
-    roll: Roll
-    painters: Roll
-
-
 def attribute(
     identifier: Identifier, notes: Notes, pianist: str | None = None, *, progress: OnProgress | None = None
 ) -> Attribution:
@@ -100,40 +94,37 @@ def attribute(
     who = identifier.identify(notes, concepts=False).pianist if pianist is None else pianist
     if who not in identifier.class_names:
         raise ModelError(f"{identifier.name} does not know {who!r}; it tells {', '.join(identifier.class_names)} apart")
-    asked = _Asked(identifier, who, len(notes))
+    question = _Question(identifier, who, notes)
     pieces = split_into_clips(notes)
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, round(_GRADIENTS / len(pieces))))
     controlled = range(0, len(pieces), -(-len(pieces) // _CONTROL_CLIPS))
     randomised = _randomised(identifier)
-    scores, random_scores, later_scores = (np.zeros((asked.n_channels, len(notes))) for _ in range(3))
+    given, at_random, later = (_Tally(question) for _ in range(3))
     seen = np.zeros(len(notes), bool)
-    gaps: list[tuple[float, float]] = []
     for number, piece in enumerate(pieces):
-        clip = asked.draw(piece, number, notes)
-        if clip is not None:
-            given, gap = asked.scores(identifier.model, clip, STEPS)
-            scores += given
-            gaps.append((float(given.sum()), gap))
-            later = asked.draw(piece.shifted(SHIFT_S), number, notes)
-            if number in controlled and later is not None:
-                seen |= given.any(axis=0)
-                random_scores += asked.scores(randomised, clip, _CONTROL_STEPS)[0]
-                later_scores += asked.scores(identifier.model, later, _CONTROL_STEPS)[0]
+        scores = given.add(identifier.model, piece, number, steps)
+        if number in controlled:
+            seen |= scores.any(axis=0)
+            at_random.add(randomised, piece, number, _CONTROL_STEPS)
+            later.add(identifier.model, piece.shifted(SHIFT_S), number, _CONTROL_STEPS)
         if progress is not None:
             progress(number + 1, len(pieces))
-    if not gaps:
+    if not given.gaps:
         raise ExtractionError("no clip of this music can be drawn for this model, so no note can be scored")
-    total: Scores = scores.sum(axis=0)
-    control = rank_correlation(total[seen], random_scores.sum(axis=0)[seen])
-    stability = rank_correlation(total[seen], later_scores.sum(axis=0)[seen])
+    checks = _Checks(
+        control=rank_correlation(given.total[seen], at_random.total[seen]),
+        stability=rank_correlation(given.total[seen], later.total[seen]),
+        moved=float(np.mean(np.abs(given.gaps))),
+    )
     return Attribution(
         pianist=who,
-        scores=total,
-        by_concept=dict(zip(CONCEPTS, scores, strict=True)) if identifier.factorised else {},
-        control=control,
-        stability=stability,
-        completeness=_completeness(gaps),
-        informative=control < _TOO_ALIKE and stability >= _TOO_UNSTABLE,
-        words=_words(who, control, stability),
+        scores=given.total,
+        by_concept=dict(zip(CONCEPTS, given.scores, strict=True)) if identifier.factorised else {},
+        control=checks.control,
+        stability=checks.stability,
+        completeness=given.completeness,
+        informative=checks.passed,
+        words=checks.words(who),
     )
 
 
@@ -147,52 +138,91 @@ def rank_correlation(one: Scores, other: Scores) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-class _Asked:
-    """One question, asked of several models and clips: how much each note speaks for one pianist."""
+class _Question:
+    """How much each note of a performance speaks for one pianist: asked of any model of one architecture."""
 
-    def __init__(self, identifier: Identifier, pianist: str, n_notes: int) -> None:
+    def __init__(self, identifier: Identifier, pianist: str, notes: Notes) -> None:
         self.options = identifier.clip_options
         self.device = identifier.device
         self.target = identifier.class_names.index(pianist)
-        self.n_notes = n_notes
-        self.n_channels = self.options.n_channels
+        self.notes = notes
 
-    def draw(self, piece: Notes, number: int, notes: Notes) -> _Clip | None:
-        """One clip of a performance, or None when it cannot be drawn."""
+    def scores(self, model: PianistModel, piece: Notes, number: int, steps: int) -> tuple[Scores, float]:
+        """What each channel of each note gives (C, n), and the difference of logits that this should make up.
+
+        Each step along the path has random keys of its own, so that a score is the note's and not the key's.
+        """
+        from captum.attr import InputXGradient
+
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        places, weights = (nodes + 1) / 2, weights / 2
+        first = int(np.searchsorted(self.notes.onsets_s, CLIP_LENGTH_S * number))
+        for_rolls, for_painters = evaluation_rng(piece), evaluation_rng(piece)
+        given = np.zeros((self.options.n_channels, len(self.notes)))
+        gaps: list[float] = []
+        method = InputXGradient(model)
+        for start in range(0, steps, _AT_ONCE):
+            chosen = slice(start, start + _AT_ONCE)
+            rolls = [draw_clip(piece, self.options, for_rolls) for _ in places[chosen]]
+            batch = torch.from_numpy(np.stack(rolls)).to(self.device)
+            place = torch.tensor(places[chosen], dtype=batch.dtype, device=self.device).view(-1, 1, 1, 1)
+            with torch.enable_grad():
+                cells = method.attribute((batch * place).requires_grad_(), target=self.target).detach() / place
+            for one, weight in zip(cells.double().cpu().numpy(), weights[chosen], strict=True):
+                given += weight * _by_note(one, _painters(piece, first, self.options, for_painters), len(self.notes))
+            gaps = gaps or [self._gap(model, batch)]
+        return given, gaps[0]
+
+    def _gap(self, model: PianistModel, rolls: torch.Tensor) -> float:
+        with torch.inference_mode():
+            logits = model(torch.cat([rolls, torch.zeros_like(rolls[:1])]))[:, self.target].double()
+        return float(logits[:-1].mean() - logits[-1])
+
+
+class _Tally:
+    """What the clips of a performance that can be drawn give, added up."""
+
+    def __init__(self, question: _Question) -> None:
+        self._question = question
+        self.scores: Scores = np.zeros((question.options.n_channels, len(question.notes)))
+        self.gaps: list[float] = []
+        self._errors: list[float] = []
+
+    def add(self, model: PianistModel, piece: Notes, number: int, steps: int) -> Scores:
+        """Adds one clip, and gives what it gave: zeros where it cannot be drawn."""
         try:
-            roll = draw_clip(piece, self.options, evaluation_rng(piece))
+            given, gap = self._question.scores(model, piece, number, steps)
         except ExtractionError:
-            return None
-        first = int(np.searchsorted(notes.onsets_s, CLIP_LENGTH_S * number))
-        return _Clip(roll, _painters(piece, first, self.options))
+            return np.zeros_like(self.scores)
+        self.scores += given
+        self.gaps.append(gap)
+        self._errors.append(float(given.sum()) - gap)
+        return given
 
-    def scores(self, model: PianistModel, clip: _Clip, steps: int) -> tuple[Scores, float]:
-        """What each channel of each note gives, (C, n), and the difference of the logits that they should make up."""
-        from captum.attr import IntegratedGradients
+    @property
+    def total(self) -> Scores:
+        total: Scores = self.scores.sum(axis=0)
+        return total
 
-        rolls = torch.from_numpy(clip.roll).unsqueeze(0).to(self.device)
-        given, gap = IntegratedGradients(model).attribute(
-            rolls,
-            baselines=torch.zeros_like(rolls),
-            target=self.target,
-            n_steps=steps,
-            internal_batch_size=_AT_ONCE,
-            return_convergence_delta=True,
-        )
-        cells: Scores = given[0].detach().double().cpu().numpy()
-        scores: Scores = np.stack(
-            [
-                np.bincount(painters.ravel().astype(np.int64), weights=channel.ravel(), minlength=self.n_notes + 1)[
-                    1:
-                ].astype(np.float64)
-                for channel, painters in zip(cells, clip.painters, strict=True)
-            ]
-        )
-        return scores, float(cells.sum() - gap)
+    @property
+    def completeness(self) -> float:
+        """1 less the mean error of what the notes make up over the mean difference of the logits."""
+        return float(1 - np.mean(np.abs(self._errors)) / max(float(np.mean(np.abs(self.gaps))), 1e-9))
 
 
-def _painters(piece: Notes, first: int, options: ClipOptions) -> Roll:
-    """Which note of a performance painted each cell, counted from 1, when the clip's notes begin at `first`."""
+def _by_note(cells: npt.NDArray[np.float64], painters: Roll, n: int) -> Scores:
+    """Adds cells (C, 88, 3000) up by the note that painted them: (C, n)."""
+    sums = []
+    for channel, numbers in zip(cells, painters, strict=True):
+        painted = np.flatnonzero(numbers)
+        of_note = numbers.ravel()[painted].astype(np.intp) - 1
+        sums.append(np.bincount(of_note, weights=channel.ravel()[painted], minlength=n))
+    by_note: Scores = np.stack(sums).astype(np.float64)
+    return by_note
+
+
+def _painters(piece: Notes, first: int, options: ClipOptions, rng: np.random.Generator) -> Roll:
+    """Which note of a performance painted each cell (C, 88, 3000), from 1 on, when the clip begins at note `first`."""
     numbers = first + 1 + np.flatnonzero(is_heard(piece))
     painters = np.zeros((options.n_channels, N_KEYS, N_FRAMES), np.float32)
     if not options.multichannel:
@@ -200,7 +230,7 @@ def _painters(piece: Notes, first: int, options: ClipOptions) -> Roll:
         rasterise(painters[0], heard.starts_s, heard.ends_s, heard.pitches, numbers)
         return painters
     kept = [CONCEPTS[index] for index in options.use_concepts]
-    drawn = draw_concepts(piece, 0.0, evaluation_rng(piece), concepts=kept, options=options.extractor_cfg)
+    drawn = draw_concepts(piece, 0.0, rng, concepts=kept, options=options.extractor_cfg)
     for channel, concept in zip(painters, drawn.values(), strict=True):
         rasterise(channel, concept.starts_s, concept.ends_s, concept.pitches, numbers[concept.sources])
     return painters
@@ -215,31 +245,45 @@ def _randomised(identifier: Identifier) -> PianistModel:
     return for_inference(model).to(identifier.device)
 
 
-def _completeness(gaps: Sequence[tuple[float, float]]) -> float:
-    """The share of the logits' differences that the scores make up: 1 less the mean error over the mean difference."""
-    given, wanted = np.array(gaps).T
-    return float(1 - np.abs(given - wanted).mean() / max(float(np.abs(wanted).mean()), 1e-9))
+@dataclass(frozen=True)
+class _Checks:
+    """What tells whether scores say something of what a model learned; `moved` is in units of the logit."""
 
+    control: float
+    stability: float
+    moved: float
 
-def _words(pianist: str, control: float, stability: float) -> tuple[str, ...]:
-    words = [f"A note's score says how much it spoke for {pianist} in this model: an association, not a proof."]
-    if control >= _TOO_ALIKE:
-        words.append(
-            f"A model that has learned nothing marks much the same notes (rank correlation {control:.2f}), so this "
-            "picture says little about what was learned."
-        )
-    else:
-        words.append(
-            f"A model that has learned nothing marks other notes (rank correlation {control:.2f}; near 1 would mean "
-            "that the picture says little)."
-        )
-    if stability < _TOO_UNSTABLE:
-        words.append(
-            f"Beginning {1000 * SHIFT_S:.0f} ms later marks other notes (rank correlation {stability:.2f}), so single "
-            "notes are not to be relied on."
-        )
-    else:
-        words.append(
-            f"Beginning {1000 * SHIFT_S:.0f} ms later marks much the same notes (rank correlation {stability:.2f})."
-        )
-    return tuple(words)
+    @property
+    def passed(self) -> bool:
+        return self.control < _TOO_ALIKE and self.stability >= _TOO_UNSTABLE and self.moved >= _TOO_LITTLE
+
+    def words(self, pianist: str) -> tuple[str, ...]:
+        """The checks in sentences."""
+        words = [f"A note's score says how much it spoke for {pianist} in this model: an association, not a proof."]
+        if self.moved < _TOO_LITTLE:
+            words.append(
+                f"All notes together hardly move the model's score for {pianist} (by {self.moved:.2f}), so there is "
+                "little to explain."
+            )
+        if self.control >= _TOO_ALIKE:
+            words.append(
+                f"A model that has learned nothing marks much the same notes (rank correlation {self.control:.2f}), so "
+                "this picture says little about what was learned."
+            )
+        else:
+            words.append(
+                f"A model that has learned nothing marks other notes (rank correlation {self.control:.2f}; near 1 "
+                "would mean that the picture says little)."
+            )
+        shift = f"{1000 * SHIFT_S:.0f} ms"
+        if self.stability < _TOO_UNSTABLE:
+            words.append(
+                f"Music that begins {shift} later has other notes marked (rank correlation {self.stability:.2f}), so "
+                "single notes are not to be relied on."
+            )
+        else:
+            words.append(
+                f"Music that begins {shift} later has much the same notes marked (rank correlation "
+                f"{self.stability:.2f})."
+            )
+        return tuple(words)
