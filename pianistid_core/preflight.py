@@ -200,7 +200,7 @@ class _Trial:
 
     def _look_at_run(self) -> str:
         state = self.run.state() if self.run.path.is_dir() else None
-        if state is not None and (state.status == "running" or state.reason == "starting"):
+        if state is not None and state.is_due():
             raise RunError(f"run {self.run.id} is running at this moment; stop it first, or choose another run name")
         resumable = resumable_checkpoint(self.config, self.run)
         if resumable is None:
@@ -378,6 +378,12 @@ class _Trial:
         from pianistid_core.devices import peak_memory_bytes
         from pianistid_core.training import CHECKPOINT_FORMAT
 
+        in_the_way = next((place for place in self.run.path.parents if place.exists() and not place.is_dir()), None)
+        if in_the_way is not None:
+            raise RunError(
+                f"the run would be in {self.run.path.parent}, and {in_the_way} is a file; choose another place with "
+                "checkpoint_cfg.checkpoint_dir"
+            )
         try:
             for folder in ("confusion", "figures"):
                 (self.scratch / folder).mkdir(parents=True)
