@@ -17,6 +17,7 @@ PAGES = {
     ],
     "Listen": [
         st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
+        st.Page("views/pianists.py", title="Pianists", icon=":material/groups:", url_path="pianists"),
     ],
     "Settings": [
         st.Page("views/tracking.py", title="Tracking", icon=":material/timeline:", url_path="tracking"),

@@ -22,9 +22,9 @@ _LABELLED = 12  # more names at the ends of lines than this would lie over each 
 
 @dataclass(frozen=True)
 class Mark:
-    """One row of a chart of intervals: a name, a share, its interval, what stands beside it, and its slot.
+    """One row of a chart of intervals: a name, a share, its interval, what stands beside it, and its slot or colour.
 
-    Without a share the row is a heading; `hollow` marks what somebody else has measured.
+    Without a share only the name and the note stand there; `hollow` marks what somebody else has measured.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Mark:
     note: str = ""
     slot: int = 0
     hollow: bool = False
+    colour: str | None = None
 
 
 def colour_of(slot: int, palette: Palette) -> str:
@@ -129,12 +130,15 @@ def _curves_in_words(lines: Sequence[Line], label: str, metric: Metric) -> str:
     return f"{words} At the end: {listed((text for _, text in ends), 20)}." if ends else words
 
 
-def intervals(marks: Sequence[Mark], palette: Palette, *, what: str) -> Chart:
-    """Shares with their intervals, one under the other on one scale, so that overlaps are seen."""
+def intervals(marks: Sequence[Mark], palette: Palette, *, what: str, whole: bool = False) -> Chart:
+    """Shares with their intervals, one under the other on one scale, so that overlaps are seen.
+
+    The scale is `whole`, or as much of it as there is to see.
+    """
     known = [mark for mark in marks if mark.share is not None]
     ends = [end for mark in known for end in (mark.interval or (mark.share or 0.0, mark.share or 0.0))]
-    low = max(0.0, np.floor(10 * min(ends, default=0.0) - 0.2) / 10)
-    high = min(1.0, np.ceil(10 * max(ends, default=1.0) + 0.2) / 10)
+    low = 0.0 if whole else max(0.0, float(np.floor(10 * min(ends, default=0.0) - 0.2)) / 10)
+    high = 1.0 if whole else min(1.0, float(np.ceil(10 * max(ends, default=1.0) + 0.2)) / 10)
     option = {
         "animation": False,
         "tooltip": {"trigger": "item", "formatter": "{b}", "confine": True},
@@ -166,17 +170,21 @@ def intervals(marks: Sequence[Mark], palette: Palette, *, what: str) -> Chart:
     return Chart(option, f"{what}, with 95 % intervals: {told}.", 34 + 32 * max(1, len(marks)))
 
 
+def _colour(mark: Mark, palette: Palette) -> str:
+    return mark.colour or colour_of(mark.slot, palette)
+
+
 def _whisker(mark: Mark, place: int, palette: Palette) -> dict[str, Any]:
     low, high = mark.interval or (0.0, 0.0)
     return {
         "type": "line", "silent": True, "showSymbol": False, "z": 3,
-        "lineStyle": {"width": 4, "color": colour_of(mark.slot, palette), "opacity": 0.45, "cap": "round"},
+        "lineStyle": {"width": 4, "color": _colour(mark, palette), "opacity": 0.45, "cap": "round"},
         "data": [[round(100 * low, 3), place], [round(100 * high, 3), place]],
     }  # fmt: skip
 
 
 def _dot(mark: Mark, place: int, palette: Palette) -> dict[str, Any]:
-    colour = colour_of(mark.slot, palette)
+    colour = _colour(mark, palette)
     return {
         "value": [round(100 * (mark.share or 0.0), 3), place],
         "name": f"{mark.name}: {percent(mark.share, 1)}{_between(mark.interval)}",

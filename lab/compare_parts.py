@@ -10,7 +10,9 @@ import streamlit as st
 
 import compare_charts
 import compare_data as data
+import jobs
 import palette
+import state
 from compare_data import METRICS, TEST, VALIDATION, Subject
 from components.chart import show_chart
 from components.confusion_matrix import Moment, show_confusion
@@ -19,6 +21,7 @@ from components.tables import download
 from pianistid_core.comparison import PairedTest, differing_keys, look_alike_order, paired_test
 from pianistid_core.confusion import Confusion
 from pianistid_core.errors import PianistIDError
+from run_checkpoints import evaluate
 from wording import count, duration, listed, one_line, percent, plain, said, sentence
 
 BY_EPOCH, BY_TIME = "Epoch", "Time"
@@ -27,6 +30,7 @@ PERCENT = "%.1f %%"
 # Every run has its own; they say where it lies, not how it was trained.
 NAMES = ("experiment", "run")
 MOST_MATRICES = 6
+_EVALUATION = "compare.evaluation"
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -340,12 +344,13 @@ def better(chosen: Sequence[Subject]) -> None:
         st.caption(
             plain(f"A is {a.name}, B is {b.name}; recordings of the {part} part of split {b.split or '?'}.", 400)
         )
+    by = compare_charts.points(test.difference, test.low, test.high)
     chart = compare_charts.difference(test.difference, test.low, test.high, (a.name, b.name), palette.current())
     left, right = st.columns([3, 2], gap="large")
     with left:
         show_chart(
             chart, key="compare_difference", title="Accuracy of B less that of A",
-            about=f"{compare_charts.points(test.difference, test.low, test.high)}; the bar is its 95 % interval.", data=lambda: test_table(test),
+            about=f"{by}; the bar is its 95 % interval.", data=lambda: test_table(test),
         )  # fmt: skip
     with right:
         st.subheader("Recordings", anchor=False)
@@ -375,13 +380,35 @@ def test_table(test: PairedTest) -> pd.DataFrame:
 
 
 def _evaluate_again(unknown: Sequence[Subject], part: str) -> None:
+    """Says what is missing for the test, and measures it."""
     names = listed(subject.name for subject in unknown)
     words = f"it is not known which recordings of the {part} part {names} named, only how many"
     st.info(sentence(words), icon=":material/help:")
-    st.write("A run that is evaluated again keeps that too. In a terminal:")
-    st.code(
-        "\n".join(f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in unknown), language="bash"
-    )
+    ready = [subject for subject in unknown if subject.run.checkpoints()]
+    if ready:
+        st.button(
+            f"Evaluate {count(len(ready), 'run')} again", key="compare_evaluate", type="primary",
+            icon=":material/grading:", on_click=_evaluate_all, args=(ready, part),
+            help="Measures the latest checkpoint in a process of its own; the outcome of each recording is kept.",
+        )  # fmt: skip
+    done = jobs.draw(_EVALUATION)
+    if done is not None and done.error is None:
+        jobs.forget(_EVALUATION)
+        st.rerun()
+    st.caption("Or in a terminal:")
+    lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in unknown]
+    st.code("\n".join(lines), language=None)
+
+
+def _evaluate_all(unknown: Sequence[Subject], part: str) -> None:
+    root = state.data_root()
+
+    def work(progress: jobs.Progress) -> None:
+        for number, subject in enumerate(unknown):
+            progress(number, len(unknown))
+            evaluate(subject.run.latest_checkpoint(), part, root)
+
+    jobs.start(_EVALUATION, f"Evaluating {count(len(unknown), 'run')} on the {part} part", work)
 
 
 def _disputed(a: data.Outcomes, b: data.Outcomes) -> None:

@@ -22,6 +22,7 @@ PAGES = (
     "views/runs.py",
     "views/compare.py",
     "views/identify.py",
+    "views/pianists.py",
     "views/tracking.py",
 )
 

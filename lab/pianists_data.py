@@ -1,0 +1,139 @@
+"""What the Pianists page says, as plain data and words: which models there are, and what one knows of each pianist."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pianistid_core.comparison import look_alike_order
+from pianistid_core.intervals import Interval, wilson
+from pianistid_core.profiles import ALL, Profile, Profiles
+from pianistid_core.runs import RunSummary
+from wording import count, listed, one_line, percent
+
+BEST_FIRST, LOOK_ALIKES, BY_NAME = "Best known first", "Look-alikes together", "By name"
+ORDERS = (BEST_FIRST, LOOK_ALIKES, BY_NAME)
+
+
+def trained(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """The runs that have a checkpoint."""
+    return [run for run in runs if _has_checkpoint(run.path)]
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    try:
+        return any(name.startswith("checkpoint_") and name.endswith(".pth") for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def heard_by(name: str) -> str:
+    """What a column is called: everything, or one concept alone."""
+    return "Everything" if name == ALL else name.capitalize()
+
+
+def ordered(found: Profiles, order: str) -> list[Profile]:
+    """The pianists in an order; those without recordings stand last."""
+    pianists = list(found.pianists)
+    if order == LOOK_ALIKES:
+        pianists = [pianists[index] for index in look_alike_order(_confusions(found))]
+    elif order == BY_NAME:
+        pianists.sort(key=lambda one: one.pianist.casefold())
+    else:
+        pianists.sort(key=lambda one: (-(one.recall[ALL] or 0.0), -_alone(one, found), one.pianist.casefold()))
+    return sorted(pianists, key=lambda one: one.n == 0)
+
+
+def _alone(profile: Profile, found: Profiles) -> float:
+    return sum(profile.recall[concept] or 0.0 for concept in found.concepts)
+
+
+def _confusions(found: Profiles) -> npt.NDArray[np.float64]:
+    """Recordings by who plays and who is heard, as far as profiles keep them."""
+    place = {one.pianist: index for index, one in enumerate(found.pianists)}
+    counts = np.zeros((len(place), len(place)))
+    for row, one in enumerate(found.pianists):
+        counts[row, row] = one.n * (one.recall[ALL] or 0.0)
+        for other, share in one.mistaken_for[ALL]:
+            if other in place:
+                counts[row, place[other]] = one.n * share
+    return counts
+
+
+def interval(profile: Profile, name: str) -> Interval | None:
+    """Wilson's interval of a pianist's recall."""
+    recall = profile.recall[name]
+    return None if recall is None else wilson(round(recall * profile.n), profile.n)
+
+
+def mean_recalls(found: Profiles) -> dict[str, float]:
+    """For everything and each concept alone, the mean of the pianists' recalls."""
+    known = [one for one in found.pianists if one.n]
+    return {name: sum(one.recall[name] or 0.0 for one in known) / max(1, len(known)) for name in found.heard}
+
+
+def in_words(profile: Profile, found: Profiles) -> str:
+    """What a model knows of a pianist, in a few sentences."""
+    name, part = one_line(profile.pianist), found.part
+    if not profile.n:
+        return f"No recording of {name} is in the {part} part, so nothing can be said of how well they are recognised."
+    right = round((profile.recall[ALL] or 0.0) * profile.n)
+    words = [f"{name} is recognised in {right} of {count(profile.n, 'recording')} of the {part} part."]
+    taken = profile.mistaken_for[ALL]
+    if taken:
+        words.append(f"Otherwise mostly taken for {one_line(taken[0][0])}.")
+    if not found.concepts:
+        return " ".join(words)
+    recalls = {concept: profile.recall[concept] or 0.0 for concept in found.concepts}
+    best, worst = max(recalls.values()), min(recalls.values())
+    if best == worst:
+        words.append(f"Each concept alone tells them in {percent(best)} of the recordings.")
+    else:
+        leading = listed(concept for concept in recalls if recalls[concept] == best)
+        trailing = listed(concept for concept in recalls if recalls[concept] == worst)
+        words.append(
+            f"Of the concepts alone, {leading} tells most ({percent(best)}), {trailing} least ({percent(worst)})."
+        )
+    lookalikes = [
+        f"by {concept} for {one_line(others[0][0])} ({percent(others[0][1])})"
+        for concept in found.concepts
+        if (others := profile.mistaken_for[concept]) and others[0][1] > recalls[concept]
+    ]
+    if lookalikes:
+        words.append(f"They are more often taken for somebody else {listed(lookalikes)}.")
+    return " ".join(words)
+
+
+def overview_table(found: Profiles, order: str) -> pd.DataFrame:
+    """One line a pianist: recordings, and the share named right by everything and by each concept alone."""
+    return pd.DataFrame(
+        [
+            {"Pianist": one_line(one.pianist), "Recordings": one.n}
+            | {f"{heard_by(name)}, %": _per_cent(one.recall[name]) for name in found.heard}
+            for one in ordered(found, order)
+        ]
+    )
+
+
+def profile_table(profile: Profile, found: Profiles) -> pd.DataFrame:
+    """One line for everything and each concept: recall, interval, and whom they are taken for."""
+    rows = []
+    for name in found.heard:
+        ends = interval(profile, name)
+        others = [f"{one_line(other)} {percent(share)}" for other, share in profile.mistaken_for[name]]
+        rows.append(
+            {
+                "Heard": heard_by(name) if name == ALL else f"{heard_by(name)} alone",
+                "Right": percent(profile.recall[name]),
+                "95 % interval": f"{percent(ends[0])} to {percent(ends[1])}" if ends else "—",
+                "Taken for": ", ".join(others) or "nobody else",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _per_cent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 1)
