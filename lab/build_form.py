@@ -128,14 +128,14 @@ def draw(fields: Fields) -> None:
     search, advanced = st.columns([3, 2], vertical_alignment="bottom")
     text = search.text_input(
         "Find a setting", key="find_setting", icon=":material/search:", placeholder="learning rate, pooling, seed …",
-        help="Looks through the names, keys and help of all settings, the advanced ones too.", max_chars=80,
+        help="Looks through the names, keys and help of all settings, the advanced ones too.",
     )  # fmt: skip
     advanced.toggle(
         "Advanced settings", key="advanced", persist_state="session",
         help="Shows every setting. Without it, those that rarely change are left out.",
     )  # fmt: skip
     if text.strip():
-        _draw_found(text, fields)
+        _draw_found(text[:100], fields)
         return
     visible = by_card(forms.shown(fields.all, fields.form, fields.now))
     wrong = counts(fields.form.faults)

@@ -135,7 +135,7 @@ def _draw_result(result: Result, changed: Sequence[str], config: RunConfig | Non
     if failed:
         draw_checks(failed)
     if found.estimate is not None:
-        draw_estimate(found.estimate)
+        draw_estimate(found.estimate, result.config.epochs)
     with st.expander(f"What was tried ({len(found.checks)})", icon=":material/checklist:", key="preflight_checks"):
         draw_checks(found.checks)
 
@@ -155,6 +155,8 @@ def staleness(changed: Sequence[str], before: RunConfig) -> str:
 
 def draw_checks(checks: Sequence[Check]) -> None:
     """One line a check: how it went, what was found, and how long it took."""
+    if not checks:
+        return
     lines = []
     for check in checks:
         mark = ":green[:material/check_circle:]" if check.ok else ":red[:material/error:]"
@@ -167,17 +169,23 @@ def took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
-def draw_estimate(estimate: Estimate) -> None:
+def draw_estimate(estimate: Estimate, epochs: int) -> None:
     """Time, memory and disk as figures, and the ranges in a sentence."""
+    whole = "What is left of it" if goes_on(estimate, epochs) else "The whole run"
     show_figures(
         [
             ("An epoch", about_time(estimate.epoch_s), "The likely time of one pass over the clips, with its tests."),
-            ("The whole run", about_time(estimate.total_s), "The likely time of all epochs and the last evaluation."),
+            (whole, about_time(estimate.total_s), "The likely time of all epochs and the last evaluation."),
             ("Peak memory", size(estimate.memory_bytes.likely), "The most memory it is likely to hold at once."),
             ("Disk", size(estimate.disk_bytes.likely), "What its folder is likely to hold at the end."),
         ]
     )
-    st.caption(plain(in_words(estimate), 600))
+    st.caption(plain(in_words(estimate, epochs), 600))
+
+
+def goes_on(estimate: Estimate, epochs: int) -> bool:
+    """Whether the estimate is of the rest of a run that has done some of its epochs already."""
+    return estimate.total_s.likely < 0.98 * epochs * estimate.epoch_s.likely
 
 
 def about_time(span: Range) -> str:
@@ -185,10 +193,11 @@ def about_time(span: Range) -> str:
     return "under 1 s" if span.likely < 1 else duration(span.likely)
 
 
-def in_words(estimate: Estimate) -> str:
+def in_words(estimate: Estimate, epochs: int) -> str:
     """The estimate with its ranges, as a sentence."""
+    whole = "what is left of the run" if goes_on(estimate, epochs) else "the whole run"
     return (
-        f"An epoch takes {span_of_time(estimate.epoch_s)}, the whole run {span_of_time(estimate.total_s)}. "
+        f"An epoch takes {span_of_time(estimate.epoch_s)}, {whole} {span_of_time(estimate.total_s)}. "
         f"It holds {_sizes(estimate.memory_bytes)} of memory and leaves {_sizes(estimate.disk_bytes)} on disk."
     )
 

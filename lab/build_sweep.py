@@ -19,6 +19,7 @@ from wording import count, duration, one_line, plain, said
 
 _NAMES_THE_RUN = ("experiment", "run")
 _NOTHING = ""
+_MOST_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,14 @@ def _typed(position: int, part: int, key: str) -> None:
     state.refresh_draft()
     sweep_text = state.draft().sweep
     axis = list(sweep_text.axes[position])
-    axis[part] = st.session_state.get(key) or ""
+    axis[part] = (st.session_state.get(key) or "")[:_MOST_CHARACTERS]
     sweep_text.axes[position] = (axis[0], axis[1])
     state.keep_draft()
 
 
 def _typed_seeds(key: str) -> None:
     state.refresh_draft()
-    state.draft().sweep.seeds = st.session_state.get(key) or ""
+    state.draft().sweep.seeds = (st.session_state.get(key) or "")[:_MOST_CHARACTERS]
     state.keep_draft()
 
 
@@ -115,21 +116,20 @@ def toggle() -> None:
 
 def draw(config: RunConfig | None, fields: Fields, measured: build_preflight.Result | None) -> Plan | None:
     """The panel: what varies, and the runs it comes to; gives the plan when there is a sound one."""
-    with st.container(border=True, key="sweep_panel"):
-        st.markdown("##### Sweep")
-        st.caption("One run for every combination of the values and seeds. Everything else is as in the form.")
-        _draw_inputs(fields)
-        if config is None:
-            st.caption("The runs show here once there is nothing to fix.")
-            return None
-        found = plan(config, state.draft().sweep, {info.key: info for info in fields.all})
-        if found.empty:
-            st.caption("Give values for a setting, or some seeds, and the runs show here.")
-        elif found.faults:
-            _draw_faults(found.faults, fields)
-        else:
-            _draw_runs(found, config, fields, measured)
-            return found
+    st.markdown("##### Sweep")
+    st.caption("One run for every combination of the values and seeds. Everything else is as in the form.")
+    _draw_inputs(fields)
+    if config is None:
+        st.caption("The runs show here once there is nothing to fix.")
+        return None
+    found = plan(config, state.draft().sweep, {info.key: info for info in fields.all})
+    if found.empty:
+        st.caption("Give values for a setting, or some seeds, and the runs show here.")
+    elif found.faults:
+        _draw_faults(found.faults, fields)
+    else:
+        _draw_runs(found, config, fields, measured)
+        return found
     return None
 
 
@@ -153,12 +153,12 @@ def _draw_inputs(fields: Fields) -> None:
         what.text_input(
             "Its values" if position == 0 else "Values of the second", value=values, key=f"{name}:values",
             placeholder=f"such as {example(info, fields.now.get(key))}" if info else "choose a setting first",
-            on_change=_typed, args=(position, 1, f"{name}:values"), disabled=info is None, max_chars=1000,
+            on_change=_typed, args=(position, 1, f"{name}:values"), disabled=info is None,
             help="Separated by commas. For whole numbers 1..5 means 1 to 5.",
         )  # fmt: skip
     st.text_input(
         "Seeds", value=draft.sweep.seeds, key=f"{prefix}:seeds", placeholder="such as 1..3", on_change=_typed_seeds,
-        args=(f"{prefix}:seeds",), max_chars=1000,
+        args=(f"{prefix}:seeds",),
         help="Several seeds show how far results differ by chance alone; three is the least that says something.",
     )  # fmt: skip
 

@@ -144,7 +144,7 @@ class DraftStore:
         """
         path = self.path(draft.id)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # a config may hold a server's password
             write_atomically(path, json.dumps(_to_plain(draft), ensure_ascii=True, default=str).encode())
         except OSError as error:
             raise DraftError(f"what you type cannot be kept on disk: {error.strerror} ({self.folder})") from None
@@ -175,7 +175,7 @@ class DraftStore:
 
     def save_result(self, draft_id: str, plain: dict[str, Any]) -> None:
         """Keeps the result of a draft's last preflight beside it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(self._result_path(draft_id), json.dumps(plain, default=str).encode())
 
     def result(self, draft_id: str) -> dict[str, Any] | None:

@@ -117,10 +117,11 @@ def page() -> None:
     build_form.draw_faults(fields)
     measured = build_preflight.draw(config)
     if state.draft().sweep.open:
-        found = build_sweep.draw(config, fields, measured)
-        if found is not None:
-            build_start.draw_queue_sweep(found)
-    left, right = st.columns([3, 2], gap="large")
+        with st.container(border=True, key="sweep_panel"):
+            found = build_sweep.draw(config, fields, measured)
+            if found is not None:
+                build_start.draw_queue_sweep(found)
+    left, right = st.container(key="build_sides").columns([3, 2], gap="large")
     with left:
         build_form.draw(fields)
     with right:
