@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from home_devices import Device, read_devices
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split
 from pianistid_core.metrics_log import MetricsLog, shared_log
 from pianistid_core.midi import Notes, read_midi
@@ -93,6 +94,12 @@ def device() -> tuple[str, str]:
             return "GPU", f"{len(found)} x {found[0]}" if len(found) > 1 else found[0]
     n = os.cpu_count() or 1
     return "CPU", f"A processor with {n} core{'s' if n > 1 else ''}; no GPU was found."
+
+
+@st.cache_data(ttl=2, show_spinner=False)
+def devices() -> tuple[Device, ...]:
+    """What training runs on and how busy it is, asked at most every two seconds."""
+    return read_devices()
 
 
 def notes_of(path: Path) -> Notes:

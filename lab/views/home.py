@@ -1,161 +1,159 @@
-"""Home: what is here, what is training, and one thing to do next."""
+"""Home: what is here, what trains, what came of it, and one thing to do next."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
 import actions
 import cached
+import home_now
+import home_tour
 import jobs
 import runs_table
 import state
-from components.figures import show_figures
-from guard import guarded
-from pianistid_core.config import load_config
-from pianistid_core.runs import RunSummary, list_runs
-from wording import count, duration, listed, plain
+from home_tour import Tour
+from pianistid_core.datasets.root import DataRoot, Split
+from pianistid_core.runs import RunSummary
+from wording import ago, count, duration, listed, one_line, percent, plain
+
+_MOST_SETS = 6
+_MOST_RESULTS = 5
 
 
 @dataclass(frozen=True)
-class Here:
-    """What the data root holds, as far as the next step depends on it."""
+class Step:
+    """One suggestion: a sentence, and the page that it leads to."""
 
-    splits: tuple[str, ...]
-    runs: tuple[RunSummary, ...]
-
-    @property
-    def running(self) -> RunSummary | None:
-        return next((run for run in self.runs if run.state.status in ("running", "queued")), None)
-
-    @property
-    def trained(self) -> RunSummary | None:
-        return next((run for run in self.runs if run.best_recording_accuracy is not None), None)
+    words: str
+    label: str
+    icon: str
+    page: str
+    params: dict[str, str]
 
 
-def hero(here: Here) -> None:
-    st.title("Who is playing, and what gave them away?")
+def next_step(splits: Sequence[str], runs: Sequence[RunSummary], waiting: int, *, paused: bool) -> Step | None:
+    """One suggestion, from what is here; None for a data root without anything."""
+    running = next((run for run in runs if run.state.status == "running"), None)
+    trained = next((run for run in runs if run.best_recording_accuracy is not None), None)
+    if running is not None:
+        words = f"{running.id} is training. Watch its curves and its confusion matrix fill in."
+        return Step(words, "Watch it", ":material/monitoring:", "views/runs.py", {state.RUN: running.id})
+    if waiting and paused:
+        words = f"{count(waiting, 'run')} in the queue, and the queue is paused. Let it go on when the machine is free."
+        return Step(words, "Open the queue", ":material/queue:", "views/runs.py", {})
+    if runs and runs[0].state.status in ("failed", "interrupted"):
+        reason = f": {runs[0].state.reason}" if runs[0].state.reason else ""
+        words = f"{runs[0].id} ended early{reason}. Its page says why, and what can be done."
+        return Step(words, "See why", ":material/troubleshoot:", "views/runs.py", {state.RUN: runs[0].id})
+    if trained is not None:
+        words = f"{trained.id} is trained. Drop a MIDI file on it and see whom it hears."
+        return Step(words, "Identify a pianist", ":material/hearing:", "views/identify.py", {state.MODEL: trained.id})
+    if splits:
+        words = f"There is data to learn from: {listed(splits, 3)}. Choose a preset and start training."
+        return Step(words, "Build a run", ":material/tune:", "views/build.py", {})
+    return None
+
+
+def hero() -> None:
+    st.title("Who is playing, and what gave them away?", anchor=False)
     with st.container(width=760):
         st.markdown(
             "Teach a network to tell pianists apart by how they play, then ask it about any MIDI file: "
             "whom it hears, how sure it is, and whether melody, harmony, rhythm or dynamics told."
         )
-    if here.splits or here.runs:
-        with st.container(border=True, key="next_step"):
-            next_step(here)
-    else:
-        st.page_link("views/data.py", label="Bring in your own MIDI files", icon=":material/library_music:")
 
 
-def next_step(here: Here) -> None:
-    """One suggestion, from what is here: a sentence and its button."""
-    if here.running:
-        page, label, icon = "views/runs.py", "Watch it", ":material/monitoring:"
-        words = f"{plain(here.running.id)} is training. Watch its curves and its confusion matrix fill in."
-        params = {state.RUN: here.running.id}
-    elif here.trained:
-        page, label, icon = "views/identify.py", "Identify a pianist", ":material/hearing:"
-        words = f"{plain(here.trained.id)} is trained. Drop a MIDI file on it and see whom it hears."
-        params = {state.MODEL: here.trained.id}
-    else:
-        page, label, icon = "views/build.py", "Build a run", ":material/tune:"
-        words = f"There is data to learn from: {plain(listed(here.splits, 3))}. Choose a preset and start training."
-        params = {}
-    text, action = st.columns([3, 1], vertical_alignment="center")
-    text.markdown(f"**Next step**  \n{words}")
-    if action.button(label, key="next", type="primary", icon=icon, width="stretch"):
-        st.switch_page(page, query_params=params)
+def suggest(step: Step) -> None:
+    with st.container(border=True, key="next_step", horizontal=True, vertical_alignment="center"):
+        with st.container(width="stretch", gap=None):
+            st.caption("Next step")
+            st.markdown(plain(step.words, 400))
+        if st.button(step.label, key="next", type="primary", icon=step.icon, help="Goes to the page for it."):
+            st.switch_page(step.page, query_params=step.params)
 
 
-def facts(here: Here) -> None:
-    root = state.data_root()
-    recordings = len(cached.contents(root).recordings) or len(cached.contents(root).tracks)
-    show_figures(
-        [
-            ("Splits", str(len(here.splits)), "Data sets that are ready to train on."),
-            ("Recordings", f"{recordings:,}", "Recordings that this data root knows."),
-            ("Runs", f"{len(here.runs):,}", "Trainings, whatever came of them."),
-            ("Trains on", *cached.device()),
-        ]
-    )
-
-
-def tour(here: Here) -> None:
-    """Three steps for a visitor without data, each one click."""
-    st.subheader("Try it in three minutes")
-    st.caption("With eight virtual pianists that the lab composes itself, so that the truth about them is known.")
-    demo_run = next((run for run in here.runs if run.id == "demo/demo"), None)
-    has_data = "demo" in here.splits
-    is_trained = demo_run is not None and demo_run.best_recording_accuracy is not None
-    one, two, three = st.columns(3, gap="medium")
-    with one.container(border=True, height="stretch"):
-        step(1, "Make music", has_data)
-        st.write("Eight pianists play the same tunes. Some differ only in their chords, others only in their touch.")
-        job = jobs.find(actions.DEMO_JOB)
-        jobs.draw(actions.DEMO_JOB)
-        if job is not None and job.running:
-            st.caption("It takes a few seconds.")
-        elif has_data:
-            st.page_link("views/data.py", label="Look and listen", icon=":material/music_note:")
-        else:
-            st.button(
-                "Make demo data", key="make_demo", icon=":material/piano:",
-                type="secondary" if here.splits or here.runs else "primary",
-                on_click=actions.start_demo_data, args=(state.data_root(),),
-            )  # fmt: skip
-    with two.container(border=True, height="stretch"):
-        step(2, "Train", is_trained)
-        st.write("A small network listens to each of the four concepts apart. It takes a few minutes on a laptop.")
-        if demo_run is not None:
+def data_sets(root: DataRoot, splits: dict[str, Split]) -> None:
+    """A card for each split: who plays, how much, and the way to it."""
+    st.header("Data sets", anchor=False)
+    if not splits:
+        with st.container(horizontal=True):
             st.page_link(
-                "views/runs.py", label="See how it learns", icon=":material/monitoring:",
-                query_params={state.RUN: demo_run.id},
+                "views/data.py", label="Bring in your own MIDI files", icon=":material/library_music:",
+                query_params={"data_tab": "Bring in more"}, help="A zip, a folder, or a CSV.",
             )  # fmt: skip
-            st.caption(runs_table.in_words(demo_run.state, demo_run.best_recording_accuracy))
-        else:
-            asked = st.button(
-                "Train the demo", key="train_demo", type="primary" if not here.runs else "secondary",
-                icon=":material/play_arrow:", disabled=not has_data,
-            )  # fmt: skip
-            if asked:
-                with guarded():
-                    run = actions.start_run(load_config(actions.DEMO_CONFIG), state.data_root())
-                    st.switch_page("views/runs.py", query_params={state.RUN: run.id})
-    with three.container(border=True, height="stretch"):
-        step(3, "Identify", False)
-        st.write("A recording that it has never heard: who plays, where in the music, and by which concept.")
-        if st.button(
-            "Identify one", key="identify_demo", type="secondary",
-            icon=":material/hearing:", disabled=not is_trained,
-        ):  # fmt: skip
-            st.switch_page("views/identify.py", query_params={state.MODEL: "demo/demo", "example": "demo"})
+        return
+    with st.container(horizontal=True, gap="small", key="data_sets"):
+        for number, (name, split) in enumerate(list(splits.items())[:_MOST_SETS]):
+            entries = [entry for part in split.parts.values() for entry in part]
+            hours = sum(entry.duration_s for entry in entries)
+            with st.container(border=True, key=f"set_{number}", width="stretch", gap="xsmall"):
+                st.page_link(
+                    "views/data.py", label=plain(name, 40), icon=":material/library_music:",
+                    query_params={"split": name}, help="Its music, its clips, and what the doctor finds.",
+                )  # fmt: skip
+                words = (
+                    f"{count(len(split.class_names), 'pianist')}, {count(len(entries), 'recording')}, {duration(hours)}"
+                )
+                st.caption(plain(words))
+    if len(splits) > _MOST_SETS:
+        st.caption(f"and {len(splits) - _MOST_SETS} more on the page Data")
 
 
-def step(number: int, title: str, done: bool) -> None:
-    mark = ":green[:material/check_circle:]" if done else f":gray[{number}]"
-    st.markdown(f"#### {mark} {title}")
+def results(runs: Sequence[RunSummary]) -> None:
+    """The newest runs, each with what came of it and the way to it."""
+    st.header("Last results", anchor=False)
+    now = time.time()
+    with st.container(border=True, key="results", gap="small"):
+        for number, run in enumerate(runs[:_MOST_RESULTS]):
+            name, icon, colour = runs_table.STATES[run.state.status]
+            with st.container(horizontal=True, vertical_alignment="center", key=f"result_{number}", gap="small"):
+                st.page_link(
+                    "views/runs.py", label=plain(run.id, 60), width=260, query_params={state.RUN: run.id},
+                    help="Its curves, confusion matrix, log and files.",
+                )  # fmt: skip
+                st.badge(name, icon=icon, color=colour)
+                best = run.best_recording_accuracy
+                words = f"{percent(best)} of test recordings right" if best is not None else "no result yet"
+                st.markdown(plain(words), width="stretch")
+                st.caption(plain(ago(run.state.updated or run.created, now)), width="content")
+    trained = sum(run.best_recording_accuracy is not None for run in runs)
+    spent = sum(run.seconds for run in runs)
+    st.caption(plain(f"{count(len(runs), 'run')}, {trained:,} with results, {duration(spent)} of training in all."))
 
 
-def recent(here: Here) -> None:
-    st.subheader("Last runs")
-    st.dataframe(
-        runs_table.table(here.runs[:5]), hide_index=True, column_config=runs_table.columns(), key="recent_runs",
-        placeholder="—",
-        alt="The five newest runs with their state and accuracy.",
-    )  # fmt: skip
-    trained = sum(run.best_recording_accuracy is not None for run in here.runs)
-    spent = sum(max(0.0, (run.state.updated or 0) - (run.state.started or run.state.updated or 0)) for run in here.runs)
-    st.caption(plain(f"{count(len(here.runs), 'run')}, {trained} with results, {duration(spent)} of training in all."))
+def guided_path(root: DataRoot, tour: Tour, *, lead: bool) -> None:
+    st.header("Try it in three minutes", anchor=False)
+    st.caption("With eight virtual pianists that the lab composes itself, so that the truth about them is known.")
+    home_tour.draw_tour(root, tour, lead=lead)
 
 
 def page() -> None:
     root = state.data_root()
-    here = Here(tuple(cached.contents(root).splits), tuple(list_runs(root.checkpoints_dir)))
-    hero(here)
-    if here.splits or here.runs:
-        facts(here)
-    if here.runs:
-        recent(here)
-    tour(here)
+    here = cached.contents(root)
+    runs = cached.run_index(root).summaries(archived=False)
+    waiting = home_now.waiting_in(root)
+    running = [run for run in runs if run.state.status == "running"]
+    job = jobs.find(actions.DEMO_JOB)
+    tour = home_tour.tour_of(list(here.splits), runs, making=job is not None and job.running)
+    others = [run for run in runs if run.id != home_tour.DEMO_RUN] or set(here.splits) - {home_tour.DEMO_SPLIT}
+    hero()
+    if not others:
+        guided_path(root, tour, lead=True)
+    else:
+        step = next_step(list(here.splits), runs, waiting, paused=cached.run_queue(root).paused)
+        if step is not None:
+            suggest(step)
+    st.header("This machine now", anchor=False)
+    home_now.draw_now(root, running, waiting)
+    data_sets(root, here.splits)
+    if runs:
+        results(runs)
+    if others:
+        guided_path(root, tour, lead=False)
+    for name, reason in here.broken_splits.items():
+        st.warning(plain(f"Split {one_line(name)} cannot be read: {reason}", 600), icon=":material/warning:")
 
 
 page()

@@ -1,15 +1,36 @@
-"""Home: an empty data root, the tour, the next step."""
+"""Home: an empty data root, the guided path, what is running, the next step."""
 
-import time
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab_support import HOME, PAGES, lab, words
+import cached
+import home_devices
+import home_tour
+from home_devices import Device, parse_gpus
+from lab_support import HOME, PAGES, a_run, lab, many_runs, words
 from pianistid_core import launch
+from pianistid_core.config import load_config
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.run_index import RunIndex
+from pianistid_core.run_queue import RunQueue
 from pianistid_core.runs import Run
+from tiny import until
+
+
+def figures(at: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value.replace("\\", "") for metric in at.metric}
+
+
+def links(at: AppTest) -> dict[str, tuple[str, str]]:
+    """The labels of a page's links, with their pages and what they put into the address."""
+    found: dict[str, tuple[str, str]] = {}
+    for link in at.get("page_link"):
+        found[str(link.proto.label).replace("\\", "")] = (link.proto.page, link.proto.query_string)
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -19,30 +40,144 @@ def test_an_empty_root_says_what_to_do(page: str, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "nothing").exists(), "looking at a page creates nothing"
 
 
-def test_the_tour_begins_with_demo_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_begins_with_demo_data_and_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(tmp_path / "home", monkeypatch)
     assert at.button(key="train_demo").disabled
     at.button(key="make_demo").click().run()
-    deadline = time.monotonic() + 60
-    while "demo" not in DataRoot(tmp_path / "home").split_names() or at.button(key="train_demo").disabled:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-        at.run()
+    until(lambda: not at.run().button(key="train_demo").disabled)
     assert not at.exception
-    assert not at.button(key="train_demo").disabled
+    assert "demo" in DataRoot(tmp_path / "home").split_names()
+    assert "Look and listen" in links(at)
 
 
-def test_the_tour_trains_with_one_click(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_is_one_click_and_is_watched_in_place(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(demo_root, monkeypatch)
     at.button(key="train_demo").click().run()
     run = Run.find(demo_root.checkpoints_dir, "demo/demo")
     try:
         assert not at.exception
-        assert at.title[0].value == "Runs"
-        assert at.selectbox(key="run").value == "demo/demo"
         assert run.state().status in ("queued", "running")
+        assert at.title[0].value.startswith("Who is playing")
+        assert links(at)["See how it learns"][1] == "run=demo%2Fdemo"
+        assert at.button(key="identify_demo").disabled
     finally:
         launch.stop_and_wait(run, "discard")
+        run.delete()
+
+
+def test_the_last_step_identifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "demo", "finished")
+    run.path.parent.rename(tmp_path / "checkpoints" / "demo")
+    at = lab(tmp_path, monkeypatch)
+    assert "names 60 % of the test recordings" in words(at)
+    at.button(key="identify_demo").click().run()
+    assert not at.exception
+    assert at.query_params["model"] == "demo/demo"
+    assert at.query_params["example"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("splits", "status", "making", "stage"),
+    [
+        ([], None, False, "make"), ([], None, True, "making"), (["demo"], None, False, "train"),
+        (["demo"], "queued", False, "training"), (["demo"], "running", False, "training"),
+        (["demo"], "failed", False, "train"), (["demo"], "finished", False, "identify"),
+    ],
+)  # fmt: skip
+def test_how_far_the_path_is(splits: list[str], status: Any, making: bool, stage: str, tmp_path: Path) -> None:
+    if status:
+        done = 3 if status == "finished" else 0
+        a_run(tmp_path, "demo", status, done=done).path.parent.rename(tmp_path / "checkpoints" / "demo")
+    runs = RunIndex(tmp_path / "checkpoints").summaries()
+    assert home_tour.tour_of(splits, runs, making=making).stage == stage
+
+
+def test_what_trains_is_shown_with_its_progress_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, "busy", "running")
+    run.set_progress(phase="train", epoch=4, batch=1, batches=2, eta_s=125.0)
+    at = lab(tmp_path, monkeypatch)
+    assert figures(at)["Training now"] == "1"
+    bars = [bar.proto for bar in at.get("progress")]
+    shown = [bar.text.replace("\\", "") for bar in bars]
+    assert any("study/busy: Epoch 3 of 20, 2 min 05 s left" in text and "60 %" in text for text in shown)
+    assert all(bar.value == 15 for bar in bars)
+    assert "study/busy is training" in words(at)
+    at.button(key="next").click().run()
+    assert at.query_params["run"] == "study/busy"
+
+
+def test_the_queue_is_counted_and_a_paused_one_is_the_next_step(
+    demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = RunQueue(demo_root)
+    queue.pause()
+    try:
+        entries = queue.add([load_config("demo.yaml", overrides=["run=waits"])])
+        at = lab(demo_root, monkeypatch)
+        assert "1 waiting" in words(at)
+        assert "the queue is paused" in words(at)
+        assert at.button(key="next").label == "Open the queue"
+    finally:
+        queue.remove(entries[0].id)
+        queue.unpause()
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_a_run_that_ended_early_is_the_next_step(status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path, "broken", status, reason="the loss is not a number")
+    at = lab(tmp_path, monkeypatch)
+    assert "study/broken ended early" in words(at)
+    assert at.button(key="next").label == "See why"
+
+
+def test_results_lead_to_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_runs(tmp_path, 12)
+    at = lab(tmp_path, monkeypatch)
+    shown = links(at)
+    assert shown["study-4/run-0011"][1] == "run=study-4%2Frun-0011"
+    assert "study-0/run-0000" not in shown, "only the newest"
+    assert "12 runs, 12 with results" in words(at)
+
+
+def test_data_sets_lead_to_their_page(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(demo_root, monkeypatch)
+    assert links(at)["demo"] == ("data", "split=demo")
+    assert "8 pianists, 32 recordings" in words(at)
+
+
+def test_foreign_names_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "nice", "failed", reason="![x](http://evil.example/x.png) <b>bold</b>")
+    at = lab(tmp_path, monkeypatch)
+    assert run.id in words(at)
+    shown = [str(element.value) for element in at.markdown]
+    assert not any("![x](" in text or "<b>" in text for text in shown)
+
+
+def test_a_split_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "references" / "data_splits" / "torn"
+    folder.mkdir(parents=True)
+    (folder / "train_split.csv").write_text("no,such,columns\n")
+    at = lab(tmp_path, monkeypatch)
+    assert "torn cannot be read" in words(at)
+
+
+def test_a_data_folder_that_vanishes_is_no_traceback(
+    demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "home"
+    (root / "data").mkdir(parents=True)
+    a_run(root, "was", "finished")
+    at = lab(root, monkeypatch)
+    root.rename(tmp_path / "elsewhere")
+    at.run()
+    assert not at.exception
+    assert figures(at)["Runs"] == "0"
+    root.write_text("a file in its place")
+    at.run()
+    assert not at.exception
+    assert "is a file, not a folder" in words(at)
 
 
 def test_a_file_in_place_of_the_root_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +196,27 @@ def test_another_root_can_be_chosen(demo_root: DataRoot, tmp_path: Path, monkeyp
     at.switch_page("views/data.py").run()
     assert not at.exception
     assert at.selectbox(key="split").value == "demo"
+
+
+def test_gpus_are_read_from_the_drivers_tool() -> None:
+    text = "NVIDIA A100, 40GB, 73, 1024, 40960\nQuadro, [N/A], 10, 20\nnonsense\n"
+    assert parse_gpus(text) == (
+        Device("GPU", "NVIDIA A100, 40GB", 0.73, 1 << 30, 40 << 30),
+        Device("GPU", "Quadro", None, 10 << 20, 20 << 20),
+    )
+
+
+def test_a_gpu_is_shown_with_its_use_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached, "read_devices", lambda: (Device("GPU", "A100", 0.73, 1 << 30, 40 << 30),))
+    at = lab(tmp_path, monkeypatch)
+    assert figures(at)["GPU"] == "73 %"
+    assert "1.0 of 40.0 GB memory in use" in words(at)
+
+
+def test_without_a_gpu_the_processor_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home_devices.shutil, "which", lambda name: None)
+    (device,) = home_devices.read_devices()
+    assert device.kind == "CPU"
+    assert device.use is None or 0 <= device.use <= 1
+    assert 0 < device.memory_used < device.memory_total
+    assert json.dumps(device.name)
