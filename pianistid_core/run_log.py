@@ -1,14 +1,16 @@
 """A run's log as a terminal would show it, in lines with levels, and why a run failed, in words.
 
-However long a log is, only its end is read: at most `MAX_READ_BYTES` at a time.
+However long a log is, only its end is read, at most `MAX_READ_BYTES`, and then only what is appended.
 """
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LEVELS: tuple[Level, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -24,8 +26,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class LogLine(NamedTuple):
     """One line of a log. A line without a level of its own, as in a traceback, has that of the line it belongs to.
 
-    `number` counts from the first line that was read, which is the file's first unless the log is longer than
-    `MAX_READ_BYTES`; `end` is the byte after the line, from which reading can go on.
+    `number` counts from the first line that was read, which is the file's first unless the log was longer than
+    `MAX_READ_BYTES` when it was first looked at; `end` is the byte after the line, from which following can go on.
     """
 
     number: int
@@ -35,45 +37,90 @@ class LogLine(NamedTuple):
     belongs: bool = False
 
 
-def read_lines(path: Path, after: int = 0, *, max_bytes: int = MAX_READ_BYTES) -> list[LogLine]:
-    """The lines that begin at byte `after` or later, at most the last `max_bytes`; an unfinished line counts as well.
+class LogFile:
+    """One log, followed as it grows; many threads may share one. At most its last `max_bytes` are kept, as lines."""
 
-    A log that is shorter than `after` was begun anew, and is read from its beginning.
-    """
-    try:
-        with path.open("rb") as file:
-            stop = file.seek(0, os.SEEK_END)
-            start = after if 0 < after <= stop else 0
-            cut = stop - start > max_bytes
-            start = stop - max_bytes if cut else start
-            file.seek(start)
-            data = file.read(stop - start)
-    except OSError:
-        return []
-    if cut:
-        start += data.find(b"\n") + 1
-        data = data[data.find(b"\n") + 1 :]
-    return _with_levels(data, start)
+    def __init__(self, path: Path, *, max_bytes: int = MAX_READ_BYTES) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.bytes_read = 0
+        self._lock = threading.Lock()
+        self._forget(0)
+
+    def lines(self) -> list[LogLine]:
+        """The lines as they are now; reads only what was appended. An unfinished last line counts as well."""
+        with self._lock:
+            try:
+                with self.path.open("rb") as file:
+                    torn = self._read(file)
+            except OSError:
+                self._forget(0)
+                torn = []
+            return self._lines + torn
+
+    def _forget(self, offset: int) -> None:
+        self._lines: list[LogLine] = []
+        self._offset = offset
+        self._file: tuple[int, int] = (0, 0)
+
+    def _read(self, file: BinaryIO) -> list[LogLine]:
+        """Keeps what is whole and new, and gives what is torn."""
+        status = os.fstat(file.fileno())
+        identity = (status.st_dev, status.st_ino)
+        if identity != self._file or status.st_size < self._offset:
+            self._forget(0)
+        cut = status.st_size - self._offset > self.max_bytes
+        if cut:
+            self._forget(status.st_size - self.max_bytes)
+        self._file = identity
+        file.seek(self._offset)
+        data = file.read(status.st_size - self._offset)
+        self.bytes_read += len(data)
+        if cut:  # what precedes the first newline is the end of a line that began before
+            begin = data.find(b"\n") + 1
+            self._offset += begin
+            data = data[begin:]
+        whole = data.rfind(b"\n") + 1
+        if whole:
+            self._lines += _with_levels(data[: whole - 1], self._offset, self._lines[-1:])
+            self._offset += whole
+            first = self._offset - self.max_bytes
+            if self._lines[0].end < first - self.max_bytes // 4:
+                self._lines = [line for line in self._lines if line.end >= first]
+        rest = data[whole:]
+        return _with_levels(rest, self._offset, self._lines[-1:], ended=False) if rest else []
 
 
-def _with_levels(data: bytes, start: int) -> list[LogLine]:
+@lru_cache(maxsize=16)
+def shared_log_file(path: Path) -> LogFile:
+    """The log that everybody in this process shares, so that it is read once for all of them."""
+    return LogFile(path)
+
+
+def _with_levels(data: bytes, start: int, before: Sequence[LogLine], *, ended: bool = True) -> list[LogLine]:
+    """Lines from bytes that begin at `start` and have no newline at their end, going on from the line before."""
     lines: list[LogLine] = []
-    level: Level = "INFO"
-    known = False
+    level: Level = before[0].level if before else "INFO"
+    # A line belongs to the last one with a level of its own, if there is one.
+    known = bool(before) and (before[0].belongs or _STAMPED.match(before[0].text) is not None)
+    first = before[0].number + 1 if before else 1
     pieces = data.split(b"\n")
-    for number, piece in enumerate(pieces, start=1):
+    for number, piece in enumerate(pieces, start=first):
         start += len(piece) + 1
-        if number == len(pieces):
-            start -= 1
-            if not piece:
-                break
         text = as_shown(piece.decode(errors="replace"))
         stamped = _STAMPED.match(text) if text[:1].isdigit() else None
         if stamped:
             level = _LEVEL_OF[stamped[1]]
         lines.append(LogLine(number, level, text, start, belongs=known and not stamped))
         known = known or stamped is not None
+    if not ended:
+        lines[-1] = lines[-1]._replace(end=start - 1)
     return lines
+
+
+def tail_lines(path: Path, n_lines: int, *, max_bytes: int = 1 << 18) -> list[str]:
+    """The last lines of a log as they are shown, from at most its last `max_bytes`."""
+    return [line.text for line in LogFile(path, max_bytes=max_bytes).lines()[-n_lines:]] if n_lines > 0 else []
 
 
 def as_shown(line: str) -> str:
@@ -90,6 +137,8 @@ def chosen(lines: Iterable[LogLine], level: str | None = None, contains: str = "
 
     A line is found together with all that belongs to it, such as a traceback.
     """
+    if level is None and not contains:
+        return list(lines)
     lowest = LEVELS.index(next((one for one in LEVELS if one == level), "DEBUG"))
     serious = frozenset(LEVELS[lowest:])
     wanted = contains.casefold()

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ from pianistid_core.run_folder import (
     signal_name,
 )
 from pianistid_core.run_labels import RunLabels
-from pianistid_core.run_log import Failure, LogLine, chosen, failure_of, read_lines
+from pianistid_core.run_log import Failure, LogLine, chosen, failure_of, shared_log_file, tail_lines
 
 __all__ = [
     "CONFIG_FILE", "LABELS_FILE", "METRICS_FILE", "QUEUED_FILE", "REQUEST_FILE", "SPARKLINE_VALUES", "STARTING",
@@ -63,7 +64,6 @@ log = logging.getLogger(__name__)
 LABELS_FILE = "labels.json"
 SPARKLINE_VALUES = 30
 _LAST_LOG_LINES = 20
-_LAST_LOG_BYTES = 1 << 18
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
 _CONFUSION = re.compile(r"epoch_\d+|[a-z]+")
 
@@ -223,18 +223,27 @@ class Run(RunFolder):
         said = str((self._read_json("state.json") or {}).get("failure") or "")
         code = (self._read_json("exit.json") or {}).get("code")
         code = code if isinstance(code, int) else None
-        lines = [line.text for line in read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)]
+        lines = tail_lines(self.log_path, _LAST_LOG_LINES)
         killed_by = signal_name(-code) if code is not None and code < 0 else ""
-        return failure_of(said, state.reason, code, killed_by, lines[-_LAST_LOG_LINES:])
+        return failure_of(said, state.reason, code, killed_by, lines)
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of the log as a terminal would show them; reads at most 256 kB."""
-        found = read_lines(self.path / "log.txt", max_bytes=_LAST_LOG_BYTES)
-        return "\n".join(line.text for line in found[-lines:]).strip("\n") if lines > 0 else ""
+        return "\n".join(tail_lines(self.log_path, lines)).strip("\n")
+
+    @property
+    def log_path(self) -> Path:
+        """The file of the log."""
+        return self.path / "log.txt"
 
     def log_lines(self, after: int = 0) -> list[LogLine]:
-        """The lines of the log (4 MB at most); `after` is the `end` of the last line known, to go on from there."""
-        return read_lines(self.path / "log.txt", after)
+        """The lines of the log (of its last 4 MB); `after` is the `end` of the last line known, to go on from there.
+
+        A log that is shorter than that was begun anew, and is given from its beginning.
+        """
+        lines = shared_log_file(self.log_path).lines()
+        begun_anew = bool(lines) and lines[-1].end < after
+        return lines if begun_anew else lines[bisect_right(lines, after, key=lambda line: line.end) :]
 
     def log_page(self, *, level: str | None = None, contains: str = "", last: int = 500) -> tuple[list[LogLine], int]:
         """The last lines of a level or worse that hold a text, and how many there are in the 4 MB read at most."""

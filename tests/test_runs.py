@@ -12,6 +12,7 @@ import torch
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.run_log import LogFile
 from pianistid_core.runs import STARTING, Confusion, RecordingOutcome, Run, RunLabels, find_runs, list_runs
 from tiny import until
 
@@ -246,6 +247,33 @@ def test_a_log_is_followed_from_the_last_line_known(run: Run) -> None:
         assert [line.text for line in run.log_lines(known[-1].end)] == ["three", "fo"]
     (run.path / "log.txt").write_text("anew\n")
     assert [line.text for line in run.log_lines(known[-1].end)] == ["anew"]
+
+
+def test_a_torn_line_of_a_log_is_shown_and_completed(run: Run) -> None:
+    whole = "2026-01-02 03:04:05,678 ERROR it broke\nTraceback\n10 %\r50 %\nend\n"
+    for character in whole:
+        with run.log_path.open("a") as file:
+            file.write(character)
+        run.log_lines()
+    lines = run.log_lines()
+    assert [(line.number, line.text) for line in lines[1:]] == [(2, "Traceback"), (3, "50 %"), (4, "end")]
+    assert {line.level for line in lines} == {"ERROR"} and [line.belongs for line in lines] == [False, True, True, True]
+    assert LogFile(run.log_path).lines() == lines
+
+
+def test_of_a_growing_log_only_what_is_new_is_read_and_only_the_end_is_kept(run: Run) -> None:
+    log = LogFile(run.log_path, max_bytes=4000)
+    with run.log_path.open("a") as file:
+        for number in range(2000):
+            file.write(f"line {number}\n")
+            if number % 50 == 0:
+                file.flush()
+                log.lines()
+    lines = log.lines()
+    assert lines[-1].text == "line 1999" and 300 < len(lines) < 600
+    numbers = [int(line.text.split()[1]) for line in lines]
+    assert numbers == list(range(numbers[0], 2000))
+    assert log.bytes_read < 2 * run.log_path.stat().st_size
 
 
 def test_of_a_huge_log_only_the_end_is_read(run: Run) -> None:
