@@ -145,7 +145,7 @@ def controls(root: DataRoot, run: Run, now: RunState) -> None:
 def show_queue() -> None:
     """Turns to the queue."""
     st.session_state[state.RUN] = None
-    st.session_state["runs_view"] = "queue"
+    st.session_state["runs_view"] = "Queue"
 
 
 @guard

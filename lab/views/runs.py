@@ -14,10 +14,10 @@ from pianistid_core import trash
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunSummary
-from wording import one_line, plain, sentence
+from wording import count, one_line, plain, sentence
 
 VIEW = "runs_view"
-VIEWS = {"list": "Runs", "queue": "Queue", "trash": "Trash"}
+LIST, QUEUE, TRASH = "Runs", "Queue", "Trash"
 
 
 def forget_the_gone(runs: list[RunSummary]) -> None:
@@ -77,17 +77,20 @@ def views(root: DataRoot, runs: list[RunSummary]) -> None:
     """The list, the queue and the trash."""
     waiting = len(cached.run_queue(root).entries())
     thrown = len(trash.discarded(root.checkpoints_dir))
-    counts = {"list": len(runs), "queue": waiting, "trash": thrown}
-    run_list.remember(VIEW, "list")
-    view = st.segmented_control(
-        "Show", list(VIEWS), default="list", key=VIEW, bind="query-params", required=True,
-        format_func=lambda name: f"{VIEWS[name]} ({counts[name]:,})", label_visibility="collapsed",
-        help="Every run, those that wait, or those thrown away.",
-    )  # fmt: skip
+    run_list.remember(VIEW, LIST)
+    with st.container(horizontal=True, vertical_alignment="center", key="runs_views"):
+        view = st.segmented_control(
+            "Show", [LIST, QUEUE, TRASH], default=LIST, key=VIEW, bind="query-params", required=True,
+            label_visibility="collapsed", help="Every run, those that wait, or those thrown away.",
+        )  # fmt: skip
+        words = [count(waiting, "waits", "wait")] if waiting else []
+        words += [f"{thrown:,} in the trash"] if thrown else []
+        if words:
+            st.caption(", ".join(words), width="content")
     with guarded():
-        if view == "queue":
+        if view == QUEUE:
             run_queue_view.draw(root, runs)
-        elif view == "trash":
+        elif view == TRASH:
             run_trash_view.draw(root)
         else:
             run_list.draw(root, runs)

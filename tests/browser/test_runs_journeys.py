@@ -92,7 +92,7 @@ def test_a_run_outlives_the_server(page: Page, server: "Server", trained_root: "
     wait_for(lambda: len(run.metrics()) > done, 60)
     server.start()
     visit(page, "/runs?run=demo/survivor")
-    expect(page.get_by_role("combobox", name="Run")).to_have_value("demo/survivor")
+    expect(page.get_by_role("combobox", name="Run")).to_have_value("demo/survivor", timeout=LIVE_MS)
     expect(page.locator(".st-key-run_state")).to_contain_text("Finished", timeout=LIVE_MS)
     expect(page.get_by_test_id("stMetricValue").first).to_have_text("10 / 10")
     page.get_by_role("tab", name="Confusion matrix").click()
@@ -121,10 +121,10 @@ def test_several_runs_go_to_the_trash_and_come_back(page: Page, trained_root: "D
     tick(page, "listed/aa")
     tick(page, "listed/cc")
     expect(chosen(page)).to_have_text("2 chosen")
-    page.locator(".st-key-bulk_trash button").click()
+    page.locator(".st-key-bulk_trash button:visible").click()
     expect(page.locator(".st-key-undo_line")).to_contain_text("2 runs are in the trash")
     assert [run.path.exists() for run in runs] == [False, True, False]
-    page.locator(".st-key-undo_trash button").click()
+    page.locator(".st-key-undo_trash button:visible").click()
     expect(page.locator(".st-key-undo_line")).to_have_count(0)
     assert all(run.path.exists() for run in runs)
     assert trash.discarded(trained_root.checkpoints_dir) == []
@@ -143,7 +143,7 @@ def test_a_selection_and_clicks_survive_a_list_that_changes(page: Page, trained_
         kept(trained_root, f"new-{number}")
         expect(table(page).get_by_text(f"listed/new-{number}")).to_be_attached(timeout=LIVE_MS)
         expect(chosen(page)).to_have_text("1 chosen")
-    star = page.locator(".st-key-bulk_star button")
+    star = page.locator(".st-key-bulk_star button:visible")
     for number in range(10):
         star.click()
         expect(star).to_contain_text("Remove star" if number % 2 == 0 else "Star")
@@ -197,7 +197,7 @@ def test_the_matrix_scrolls_inside_itself_on_a_phone(page: Page, trained_root: "
         visit(page, f"/runs?run=shipped/tiny&run_tab={tab}")
         wider = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")
         assert wider <= 0, tab
-    for view in ("list", "queue", "trash"):
+    for view in ("Runs", "Queue", "Trash"):
         visit(page, f"/runs?runs_view={view}")
         wider = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")
         assert wider <= 0, view
@@ -205,13 +205,13 @@ def test_the_matrix_scrolls_inside_itself_on_a_phone(page: Page, trained_root: "
 
 def test_a_checkpoint_is_evaluated_and_downloaded(page: Page, trained_root: "DataRoot", tmp_path: Path) -> None:
     visit(page, "/runs?run=shipped/tiny&run_tab=Checkpoints")
-    page.locator(".st-key-checkpoint_evaluate button").click()
+    page.locator(".st-key-checkpoint_evaluate button:visible").click()
     done = page.get_by_test_id("stAlert").filter(has_text="recordings of the test part")
     expect(done).to_be_visible(timeout=LIVE_MS)
     run = Run.find(trained_root.checkpoints_dir, "shipped/tiny")
     assert (run.read_json("evaluation/test.json") or {})["part"] == "test"
     with page.expect_download() as download:
-        page.locator(".st-key-checkpoint_download button").click()
+        page.locator(".st-key-checkpoint_download button:visible").click()
     saved = tmp_path / "saved.pth"
     download.value.save_as(saved)
     assert saved.read_bytes() == run.latest_checkpoint().read_bytes()

@@ -189,7 +189,7 @@ def test_trash_with_undo_restore_and_empty(three: Path, monkeypatch: pytest.Monk
     assert names(at) == ["study/two", "study/one"]
     tick(at, ["study/one", "study/two"])
     at.button(key="bulk_trash").click().run()
-    at.button_group(key="runs_view").set_value("trash").run()
+    at.button_group(key="runs_view").set_value("Trash").run()
     assert sorted(names(at)) == ["study/one", "study/two"]
     tick(at, ["study/one"], "trash_table")
     at.button(key="trash_restore").click().run()
@@ -247,7 +247,7 @@ def test_the_queue_is_ordered_and_emptied(
     queued: RunQueue, demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunQueue, "wake", lambda self: None)
-    at = lab(demo_root, monkeypatch, PAGE, runs_view="queue")
+    at = lab(demo_root, monkeypatch, PAGE, runs_view="Queue")
     assert "The queue is paused" in words(at)
     assert order(queued) == ["first", "second", "third"]
     third = queued.entries()[2].id
