@@ -19,7 +19,7 @@ from pathlib import Path
 from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import RunError
 from pianistid_core.names import is_plain_name
-from pianistid_core.runs import Run
+from pianistid_core.runs import WAITING, Run
 
 TRASH = ".trash"
 _ABOUT = "discarded.json"
@@ -49,6 +49,8 @@ def discard(run: Run) -> Discarded:
         raise RunError(f"run {run.id} is gone already; look at the list of runs again")
     if run.is_due():
         raise RunError(f"run {run.id} is still running; stop it first")
+    if run.state().reason == WAITING:
+        raise RunError(f"run {run.id} waits in the queue; take it out of the queue first")
     if not run.is_own():
         raise RunError(f"{run.path} was not made by this program, so it is left alone; remove it yourself")
     now = time.time()

@@ -455,6 +455,8 @@ def test_evaluate_by_name_folder_and_checkpoint(run_in: Path, tmp_path: Path, pi
     assert set(answers[0]["per_pianist"]) == set(PIANISTS)
     assert answers[0]["baseline"]["recording_accuracy"] == pytest.approx(1 / 3)
     assert json.loads((run / "evaluation/test.json").read_text()) == answers[2]
+    heard = answers[0]["confusion"]["recordings"]
+    assert len(heard) == 3 and all(one["track"].startswith("tiny/") and 0 < one["probability"] <= 1 for one in heard)
 
     alone = tmp_path / "alone.pth"
     shutil.copy(run / "checkpoint_002.pth", alone)

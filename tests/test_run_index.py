@@ -14,7 +14,7 @@ import pytest
 from pianistid_core.config import flatten, load_config, to_yaml
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_index import RunIndex
-from pianistid_core.runs import STARTING, Run, RunLabels, RunSummary, list_runs
+from pianistid_core.runs import STARTING, WAITING, Run, RunLabels, RunSummary, list_runs
 from tiny import until
 
 LONG_AGO = 1_700_000_000
@@ -120,6 +120,19 @@ def test_a_start_that_comes_to_nothing_is_seen_though_no_file_changes(checkpoint
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: later)
         assert only(index, run.id).state.status == "failed"
+
+
+def test_a_run_that_leaves_the_queue_is_seen_though_its_folder_is_the_same(checkpoints: Path, tmp_path: Path) -> None:
+    run, entry = Run.find(checkpoints, "study/run-0"), tmp_path / "queue" / "waiting" / "one.json"
+    entry.parent.mkdir(parents=True)
+    entry.write_text("{}")
+    run.save_json("queued.json", {"queue": os.path.relpath(tmp_path / "queue", run.path), "id": "one"})
+    run.set_state("queued", WAITING, epochs=2)
+    settle(checkpoints)
+    index = RunIndex(checkpoints)
+    assert only(index, run.id).state.reason == WAITING
+    entry.unlink()
+    assert "no longer in the queue" in only(index, run.id).state.reason
 
 
 def test_a_running_run_is_followed_and_not_read_from_its_beginning(checkpoints: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -353,6 +354,16 @@ def test_labels_that_are_not_allowed_are_refused(run: Run, labels: RunLabels, wo
     with pytest.raises(RunError, match=words):
         run.set_labels(labels)
     assert run.labels() == RunLabels()
+
+
+def test_threads_that_label_one_run_do_not_collide(run: Run) -> None:
+    def label(number: int) -> None:
+        for _ in range(30):
+            run.set_labels(RunLabels((str(number),)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(label, range(4)))
+    assert len(run.labels().tags) == 1 and not list(run.path.glob(".*"))
 
 
 def test_labels_of_a_run_that_is_gone_are_refused(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The trash of runs: what was discarded comes back whole, and never over another run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pianistid_core import trash
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.runs import Run, find_runs
+from pianistid_core.runs import WAITING, Run, find_runs
 
 
 @pytest.fixture
@@ -56,6 +57,13 @@ def test_a_taken_name_is_not_overwritten(run: Run, tmp_path: Path) -> None:
 def test_what_may_not_be_moved_stays(run: Run, tmp_path: Path) -> None:
     run.set_state("running", epochs=1, process=ProcessIdentity.of())
     with pytest.raises(RunError, match="stop it first"):
+        trash.discard(run)
+    queue = tmp_path / "queue"
+    (queue / "waiting").mkdir(parents=True)
+    (queue / "waiting" / "one.json").write_text("{}")
+    run.save_json("queued.json", {"queue": os.path.relpath(queue, run.path), "id": "one"})
+    run.set_state("queued", WAITING, epochs=1)
+    with pytest.raises(RunError, match="take it out of the queue first"):
         trash.discard(run)
     stranger = Run(tmp_path / "thesis" / "chapters")
     stranger.path.mkdir(parents=True)
