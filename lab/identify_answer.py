@@ -233,6 +233,6 @@ def _who_matters(shares: "np.ndarray", concepts: Sequence["np.ndarray"]) -> list
 def moment_rows(moments: Moments) -> list[dict[str, object]]:
     """The lines under the roll as a table."""
     return [
-        {"start_s": start, "end_s": end} | dict(zip(moments.names, (round(float(s), 4) for s in row), strict=True))
+        {"start_s": start, "end_s": end, **dict(zip(moments.names, np.round(row, 4).tolist(), strict=True))}
         for (start, end), row in zip(moments.spans_s, moments.shares, strict=True)
     ]

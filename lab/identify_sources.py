@@ -9,10 +9,10 @@ import streamlit as st
 
 import cached
 from components.keyboard import Take, show_keyboard
-from pianistid_core.datasets.root import PARTS, DataRoot
+from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.errors import PianistIDError
 from pianistid_core.midi import write_midi
-from wording import count, listed, one_line, plain, sentence
+from wording import count, listed, one_line, sentence
 
 MAX_FILES = 50
 MAX_MB = 20
@@ -77,13 +77,8 @@ def uploads() -> list[Given]:
 
 def told_apart(pieces: Sequence[Given]) -> list[Given]:
     """The same pieces, where several of one name have their number: "a.mid", "a.mid (2)"."""
-    taken: Counter[str] = Counter()
-    done = []
-    for piece in pieces:
-        taken[piece.name] += 1
-        number = taken[piece.name]
-        done.append(piece if number == 1 else replace(piece, name=f"{piece.name} ({number})"))
-    return done
+    names = numbered([piece.name for piece in pieces])
+    return [replace(piece, name=name) for piece, name in zip(pieces, names, strict=True)]
 
 
 def recording(root: DataRoot) -> Given | None:
@@ -94,44 +89,73 @@ def recording(root: DataRoot) -> Given | None:
         st.page_link("views/data.py", label="Bring some in", icon=":material/library_music:")
         return None
     asked = st.query_params.get("example")
-    one, two, three, four = st.columns([2, 2, 3, 2], vertical_alignment="bottom")
     names = list(splits)
-    split = splits[
-        one.selectbox(
-            "Split", names, index=names.index(asked) if asked in names else 0, key="example_split",
+    with st.container(horizontal=True, gap="small"):
+        name = st.selectbox(
+            "Split", names, index=names.index(asked) if asked in names else 0, key="example_split", width=170,
             help="Only the parts that a model does not learn from, so that the answer is an honest one.",
-        )
-        or names[0]
-    ]  # fmt: skip
-    entries = [entry for part in PARTS[1:] for entry in split.parts.get(part, ())]
-    pianists = sorted({split.class_names[entry.pianist] for entry in entries})
-    pianist = two.selectbox(
-        "Pianist", pianists, key="example_pianist", format_func=one_line, help="Who plays, as the data set has it."
-    )
-    tracks = [entry.track for entry in entries if split.class_names[entry.pianist] == pianist]
-    recordings = cached.contents(root).recordings
-
-    def title(track: str) -> str:
-        info = recordings.get(track)
-        return one_line((info.composition if info else None) or track.rpartition("/")[2], 80)
-
-    track = three.selectbox(
-        "Recording", tracks, format_func=title, key="example_track", help="A recording of the test or validation part."
-    )
+        )  # fmt: skip
+        split = splits[name if name in splits else names[0]]
+        entries = [entry for part in PARTS[1:] for entry in split.parts.get(part, ())]
+        pianists = sorted({split.class_names[entry.pianist] for entry in entries})
+        pianist = st.selectbox(
+            "Pianist", pianists, key="example_pianist", format_func=one_line, width=190,
+            help="Who plays, as the data set has it.",
+        )  # fmt: skip
+        titles = titles_of(root, [entry.track for entry in entries if split.class_names[entry.pianist] == pianist])
+        track = st.selectbox(
+            "Recording", list(titles), key="example_track", format_func=lambda one: titles.get(one, one), width=260,
+            help="A recording of the test or validation part.",
+        )  # fmt: skip
+        files = recording_files(root, track) if track else {}
+        part = st.selectbox(
+            "What of it", list(files), key=f"example_part_{track}", width=140,
+            help="All of it, or one clip of 30 seconds.",
+        )  # fmt: skip
     if not track or not pianist:
         st.caption("This split holds no recordings to test with.")
         return None
-    files = recording_files(root, track)
     if not files:
         st.warning(sentence(f"no file of {track} is on disk"), icon=":material/warning:")
         return None
-    part = four.selectbox(
-        "What of it", list(files), key=f"example_part_{track}", help="All of it, or one clip of 30 seconds."
-    )
     if not st.toggle("Identify this", value=bool(asked), key="example_on", help="Asks the model who plays it."):
         return None
     chosen = part or next(iter(files))
-    return Given(f"{title(track)}, {chosen.lower()}", files[chosen].read_bytes(), truth=pianist, track=track)
+    return Given(f"{titles[track]}, {chosen.lower()}", files[chosen].read_bytes(), truth=pianist, track=track)
+
+
+def titles_of(root: DataRoot, tracks: Sequence[str]) -> dict[str, str]:
+    """A title for each recording; those of one title get their album too, and a number where that is not enough.
+
+    A list in which two lines read alike would open the same one for both.
+    """
+    known = cached.contents(root).recordings
+    plainly = {track: _title(known.get(track), track) for track in tracks}
+    often = Counter(plainly.values())
+    albums = {track: info.album for track in tracks if (info := known.get(track)) is not None and info.album}
+    titles = [
+        f"{title}, {albums[track]}" if often[title] > 1 and track in albums else title
+        for track, title in plainly.items()
+    ]
+    return dict(zip(plainly, numbered(titles), strict=True))
+
+
+def _title(info: RecordingInfo | None, track: str) -> str:
+    return one_line((info.composition if info else None) or track.rpartition("/")[2], 80)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The same names, where each that has come before gets its number: "a", "a (2)"."""
+    taken: set[str] = set()
+    done = []
+    for name in names:
+        new, number = name, 1
+        while new in taken:
+            number += 1
+            new = f"{name} ({number})"
+        taken.add(new)
+        done.append(new)
+    return done
 
 
 def recording_files(root: DataRoot, track: str) -> dict[str, Path]:
@@ -166,8 +190,3 @@ def too_little(take: Take) -> str:
         f"that was {count(n, 'note')} in {seconds:.0f} s; play at least {_ENOUGH_NOTES} notes over {_ENOUGH_S:.0f} s, "
         "better half a minute, then stop"
     )
-
-
-def named(piece: Given) -> str:
-    """The piece's name as markdown shows it."""
-    return plain(piece.name)

@@ -135,7 +135,9 @@ def _alone_and_without(who: str, alone: "dict[str, Probabilities]", without: "di
             st.markdown(f"**{title}**: probability of {plain(who)}")
             values = [result[who] for result in results.values()]
             notes = [_note(result, who) for result in results.values()]
-            show_chart(charts.subset_bars(names, values, notes, series, reach=reach), key=key)
+            chart = charts.subset_bars(names, values, notes, series, reach=reach)
+            chart.option["grid"]["right"] = 150  # room for whom it hears instead
+            show_chart(chart, key=key)
 
 
 def _note(result: "Probabilities", who: str) -> str:

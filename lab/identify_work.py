@@ -62,6 +62,7 @@ class Insight:
     done: int = 0
     total: int = 0
     version: int = 0
+    begun: bool = False
     finished: bool = False
 
     def progress(self, done: int, total: int) -> None:
@@ -95,21 +96,25 @@ class Explainer:
         self._models: dict[str, Identifier] = {}
         self._indexes: dict[str, RecordingIndex] = {}
 
-    def insight(self, key: str, asked: Callable[[], Asked]) -> Insight:
-        """What is known of a piece so far; work on it begins when it is new."""
+    def insight(self, key: str) -> Insight:
+        """What is known of a piece so far: nothing, when it is new."""
         with self._lock:
-            known = self._found.get(key)
-            if known is not None:
-                self._found.move_to_end(key)
-                return known
-            insight = self._found[key] = Insight()
+            insight = self._found.setdefault(key, Insight())
+            self._found.move_to_end(key)
             while len(self._found) > _KEPT:
                 self._found.popitem(last=False)
-            self._waiting.append((insight, asked()))
+        return insight
+
+    def begin(self, insight: Insight, asked: Asked) -> None:
+        """Begins to work on a piece, unless that has begun."""
+        with self._lock:
+            if insight.begun:
+                return
+            insight.begun = True
+            self._waiting.append((insight, asked))
             if not self._works:
                 self._works = True
                 threading.Thread(target=self._work, name="explainer", daemon=True).start()
-        return insight
 
     def _work(self) -> None:
         while True:
@@ -220,14 +225,28 @@ def _key(model: Path) -> str:
 
 
 @st.cache_resource(show_spinner=False)
+def warm_up() -> None:
+    """Begins to load what a first answer needs, beside the page that is drawn meanwhile; once for a server."""
+    threading.Thread(target=_load_torch, name="warm up", daemon=True).start()
+
+
+def _load_torch() -> None:
+    import pianistid_core.identify  # noqa: F401
+
+
+@st.cache_resource(show_spinner=False)
 def _explainer() -> Explainer:
     return Explainer()
 
 
-def insight(root: DataRoot, model: Path, data: bytes, notes: Notes, pianist: str, track: str | None) -> Insight:
+def insight(asked: Asked, data: bytes) -> Insight:
     """What is known of a piece beyond the model's answer so far, for every session that asks."""
-    key = f"{root.path}:{_key(model)}:{track}:{digest(data)}"
-    return _explainer().insight(key, lambda: Asked(notes, pianist, track, root, model))
+    return _explainer().insight(f"{asked.root.path}:{_key(asked.model)}:{asked.track}:{digest(data)}")
+
+
+def begin(insight: Insight, asked: Asked) -> None:
+    """Begins to find out more; called when the page is drawn, so that drawing does not share its core."""
+    _explainer().begin(insight, asked)
 
 
 def digest(data: bytes) -> str:

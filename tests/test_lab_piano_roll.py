@@ -1,11 +1,23 @@
 """What the piano-roll player is given: plain numbers and text, whatever the music."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from components.piano_roll import Band, Layer, Roll, clip_roll, concept_layers, performance_roll, player_data
+from components.piano_roll import (
+    Band,
+    Layer,
+    Moments,
+    Roll,
+    Verdict,
+    clip_roll,
+    concept_layers,
+    performance_roll,
+    player_data,
+)
+from components.piano_sound import layout
 from pianistid_core.midi import Notes
 
 
@@ -58,3 +70,42 @@ def test_no_notes_at_all() -> None:
     none = np.array([])
     data = player_data(Roll("silence", 1.0, [Layer("As played", none, none, none, none)]))
     assert data["layers"][0]["s"] == []
+
+
+def test_scores_come_as_thousandths_of_what_most_notes_reach() -> None:
+    played = performance_roll(music(60), "a piece").layers[0]
+    n = len(played.starts_s)
+    scores = np.linspace(-1, 1, n)
+    scores[0] = -50.0  # one note far beyond the others must not turn those grey
+    data = player_data(Roll("a piece", 15.0, [replace(played, scores=scores, poles=("against Ada", "for Ada"))]))
+    sent = data["layers"][0]["w"]
+    assert len(sent) == n
+    assert (min(sent), max(sent)) == (-1000, 1000)
+    assert sent[n // 4] < -400
+    assert data["layers"][0]["poles"] == ["against Ada", "for Ada"]
+    quiet = player_data(Roll("a piece", 15.0, [replace(played, scores=np.zeros(n))]))
+    assert set(quiet["layers"][0]["w"]) == {0}
+
+
+def test_who_is_heard_when_goes_to_the_browser_whole() -> None:
+    shares = np.array([[0.7, 0.3], [0.25, 0.75]])
+    moments = Moments([(0, 30), (10, 40)], ["Ada <b>", "Bela"], [0, "#ff0000"], shares, {"Melody": shares[::-1]}, True)
+    roll = replace(performance_roll(music(160), "a piece"), moments=moments, verdict=Verdict("Ada <b>", 0.61, "Bela"))
+    data = json.loads(json.dumps(player_data(roll), allow_nan=False))
+    assert data["moments"]["shares"] == [[700, 300], [250, 750]]
+    assert data["moments"]["concepts"] == {"Melody": [[250, 750], [700, 300]]}
+    assert (data["moments"]["starts"], data["moments"]["ends"]) == ([0, 10000], [30000, 40000])
+    assert data["verdict"] == {"name": "Ada <b>", "share": 0.61, "truth": "Bela"}
+    assert player_data(performance_roll(music(160), "a piece"))["moments"] is None
+
+
+def test_what_is_known_later_leaves_the_piece_the_same() -> None:
+    roll = performance_roll(music(160), "a piece")
+    later = replace(roll, layers=[*roll.layers, replace(roll.layers[0], name="Notes that mattered")])
+    assert player_data(later)["piece"] == player_data(roll)["piece"], "the music plays on"
+
+
+def test_the_samples_are_described_to_the_player() -> None:
+    data = player_data(performance_roll(music(30), "a piece"), bank=layout())
+    assert len(data["bank"]) == 30
+    assert all(len(sample) == 3 for sample in data["bank"])

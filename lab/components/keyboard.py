@@ -60,7 +60,7 @@ def _is_note(row: Any) -> bool:
     if not isinstance(row, list) or len(row) != 4 or any(isinstance(x, bool) or not isinstance(x, int) for x in row):
         return False
     on, off, key, velocity = row
-    return 0 <= on < off <= _MAX_MS and 21 <= key <= 108 and 1 <= velocity <= 127
+    return bool(0 <= on < off <= _MAX_MS and 21 <= key <= 108 and 1 <= velocity <= 127)
 
 
 def show_keyboard(*, key: str) -> Take | None:

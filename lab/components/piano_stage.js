@@ -64,13 +64,14 @@ class Lines {
       player.drag(event, this.canvas, (x) => player.view.start + player.toTime(x));
   }
 
-  get height() { return this.player.big ? 130 : 92; }
+  get height() { return this.player.big ? 104 : 92; }
 
   show(moments) {
     this.moments = moments;
     this.box.hidden = !moments;
     this.legend.replaceChildren();
     if (!moments) return;
+    this.canvas.hidden = moments.starts.length < 2;
     this.canvas.setAttribute("aria-label", moments.inWords());
     this.values = moments.ranked.map((n) => {
       const item = made("li"), dot = made("span", "dot"), value = made("b");
@@ -83,7 +84,7 @@ class Lines {
 
   draw() {
     const { player, moments } = this;
-    if (!moments) return;
+    if (!moments || this.canvas.hidden) return;
     const width = player.stage.clientWidth, height = this.height, c = player.canvas(this.canvas, width, height);
     const low = height - 8, high = 8, toY = (share) => mix(low, high, share / 1000);
     c.textAlign = "right";
@@ -177,7 +178,7 @@ class Theatre {
     this.show.hidden = false;
     this.leave.hidden = false;
     this.open.hidden = true;
-    player.stage.focus({ preventScroll: true });
+    player.root.focus({ preventScroll: true });
     document.addEventListener("fullscreenchange", this.outOfFull);
     // The page goes full screen under the dialog; where that is refused, the dialog alone covers the window.
     document.documentElement.requestFullscreen?.().then(() => { this.isFull = true; }, () => {});
@@ -253,13 +254,13 @@ class Theatre {
     if (name.textContent !== moments.names[best]) {
       name.textContent = moments.names[best];
       name.style.setProperty("--of", colour);
-      name.animate?.([{ opacity: 0.2 }, { opacity: 1 }], { duration: 350, easing: "ease-out" });
+      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) name.animate?.([{ opacity: 0.2 }, { opacity: 1 }], { duration: 350, easing: "ease-out" });
     }
     name.style.fontSize = `${clamp(26 / Math.max(8, name.textContent.length), 0.9, 2.1) * 4.6}vw`;
     set(player.find(".sure b"), percent(shares[best]));
     set(player.find(".sure span"), shares[best] >= 0.8 ? "sure" : shares[best] >= 0.5 ? "with some doubt" : "could be someone else");
     for (const { n, bar, value, item } of this.bars) {
-      bar.style.transform = `scaleX(${Math.max(0.004, shares[n])})`;
+      bar.style.width = `${(100 * shares[n]).toFixed(2)}%`;
       set(value, percent(shares[n]));
       item.classList.toggle("first", n === best);
     }

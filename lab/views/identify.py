@@ -128,7 +128,8 @@ def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -
     if answer.notes is None:
         return
     given = answer.given
-    insight = identify_work.insight(root, model, given.data, answer.notes, found.pianist, given.track)
+    asked = identify_work.Asked(answer.notes, found.pianist, given.track, root, model)
+    insight = identify_work.insight(asked, given.data)
     identify_answer.headline(answer, found, insight)
     watch(insight)
     identify_answer.along_the_music(answer, found, insight)
@@ -140,6 +141,7 @@ def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -
         identify_why.alike(root, insight)
     identify_files.downloads(answer, found, insight)
     for_nerds(model, answer, found, insight)
+    identify_work.begin(insight, asked)
 
 
 def page() -> None:
@@ -150,6 +152,7 @@ def page() -> None:
         model = choose_model(root)
     if model is None:
         return
+    identify_work.warm_up()
     with music:
         pieces = identify_sources.draw_sources(root)
     if not pieces:

@@ -1,0 +1,149 @@
+"""The parts of the Identify page that need no page: words, charts, names, windows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import identify_work
+import palette
+from components.piano_roll import Moments
+from identify_answer import compared, how_sure, moment_rows
+from identify_charts import MINUS, points, ranking, waterfall
+from identify_files import file_stem
+from identify_sources import Given, told_apart
+from identify_why import pitch_name, right_alone
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.identify import Identifier
+from pianistid_core.profiles import Profile, Profiles
+from pianistid_core.run_config import run_for
+from pianistid_core.training import train
+from tiny import make_notes, tiny_config
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ((0.97, 0.01), "nobody else comes near; next is Bela (1 %)"),
+        ((0.6, 0.15), "far ahead of Bela (15 %)"),
+        ((0.5, 0.3), "ahead of Bela (30 %)"),
+        ((0.4, 0.35), "hardly ahead of Bela (35 %)"),
+        ((0.41, 0.405), "level with Bela (40 %)"),
+        ((0.99, 0.0), "nobody else comes near; next is Bela (0.0 %)"),
+    ],
+)
+def test_the_margin_in_words(shares: tuple[float, float], words: str) -> None:
+    assert compared(dict(zip(("Ada", "Bela"), shares, strict=True))) == words
+
+
+def test_one_pianist_has_nobody_to_be_compared_with() -> None:
+    assert compared({"Ada": 1.0}) == ""
+
+
+def test_more_probable_never_sounds_less_sure() -> None:
+    said = [how_sure(share) for share in (0.2, 0.5, 0.75, 0.9)]
+    assert len(set(said)) == 4
+    assert "someone else" in said[0] and said[3] == "The model is sure"
+
+
+def test_changes_have_a_sign() -> None:
+    assert points(0.123) == "+12.3"
+    assert points(-0.05) == f"{MINUS}5.0"
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.2, -0.05, 0.1), (-0.3, 0.2, 0.2, 0.1)])
+def test_the_steps_of_a_waterfall_join(shares: tuple[float, ...]) -> None:
+    silence, names = 0.12, ("melody", "harmony", "rhythm", "dynamics")
+    full = silence + sum(shares)
+    chart = waterfall(silence, dict(zip(names, shares, strict=True)), full, palette.of_theme("light"))
+    under, over = (series["data"] for series in chart.option["series"])
+    assert all(low >= 0 for low in under), "stacked bars cannot begin below 0"
+    floor = min(0.0, silence + min(np.cumsum(shares)))
+    at = silence - floor
+    for low, bar, share in zip(under[1:-1], over[1:-1], shares, strict=True):
+        assert bar["value"] == pytest.approx(abs(share), abs=1e-5)
+        assert low == pytest.approx(min(at, at + share), abs=1e-5)
+        at += share
+    assert over[-1]["value"] == pytest.approx(full, abs=1e-5)
+    assert "Nothing heard" in chart.option["yAxis"]["data"]
+    assert f"{100 * full:.1f} %" in chart.alt
+
+
+def test_the_ranking_ends_with_all_others_together() -> None:
+    shares = {f"pianist {n}": (10 - n) / 55 for n in range(10)}
+    chart = ranking(shares, palette.of_theme("dark"), top=6)
+    assert chart.option["yAxis"]["data"][-1] == "4 others"
+    assert sum(bar["value"] for bar in chart.option["series"][0]["data"]) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_names_that_come_twice_are_numbered() -> None:
+    names = [piece.name for piece in told_apart([Given(name, b"") for name in ("a", "b", "a", "a (2)", "a")])]
+    assert names == ["a", "b", "a (2)", "a (2) (2)", "a (3)"]
+    assert len(set(names)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a piece.mid", "a piece"),
+        ("../../etc/passwd.mid", "etc_passwd"),
+        ("<b>.mid", "b"),
+        ("🎹.mid", "piece"),
+        ("", "piece"),
+    ],
+)
+def test_a_file_gets_a_harmless_name(name: str, stem: str) -> None:
+    assert file_stem(name) == stem
+
+
+def test_the_lines_as_a_table() -> None:
+    rows = moment_rows(Moments([(0, 30)], ["Ada", "Bela"], [0, 1], np.array([[0.75, 0.25]])))
+    assert rows == [{"start_s": 0, "end_s": 30, "Ada": 0.75, "Bela": 0.25}]
+
+
+def test_keys_have_names() -> None:
+    assert [pitch_name(pitch) for pitch in (21, 60, 61, 108)] == ["A0", "C4", "C♯4", "C8"]
+
+
+def test_a_concepts_own_accuracy_counts_recordings() -> None:
+    def one(name: str, n: int, recall: float | None) -> Profile:
+        return Profile(name, n, {"all": 1.0, "melody": recall}, {}, [])
+
+    known = Profiles("test", 4, (one("Ada", 3, 1.0), one("Bela", 1, 0.0), one("Clio", 0, None)), ("melody",))
+    assert right_alone(known) == {"melody": "Alone it names 75 % of 4 test recordings."}
+    assert right_alone(None) == {}
+
+
+@pytest.fixture(scope="module")
+def identifier(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Identifier:
+    base = tmp_path_factory.mktemp("windows")
+    root = DataRoot(tiny_data, base / "cache")
+    config = tiny_config(
+        checkpoint_cfg={"checkpoint_dir": str(base / "runs"), "checkpoint_after_n_epochs": 1}, epochs=1
+    )
+    run = run_for(config, root)
+    train(config, root, run)
+    return Identifier.from_checkpoint(run.path)
+
+
+def test_windows_cover_the_music_and_agree_with_the_model(identifier: Identifier) -> None:
+    notes = make_notes(1, seconds=65.0)
+    windows = identify_work.moving_answers(identifier, notes)
+    assert windows is not None
+    assert windows.spans_s[0] == (0.0, 30.0)
+    assert windows.spans_s[-1][1] == pytest.approx(notes.duration_s)
+    assert np.allclose(windows.shares.sum(axis=1), 1)
+    assert set(windows.concepts) == {"melody", "harmony", "rhythm", "dynamics"}
+    first = identifier.identify(notes.between(0, 30), concepts=False)
+    assert windows.shares[0] == pytest.approx([first.probabilities[name] for name in windows.names], abs=1e-6)
+
+
+def test_a_clip_has_no_windows_and_an_hour_not_many(identifier: Identifier) -> None:
+    assert identify_work.moving_answers(identifier, make_notes(2, seconds=31.0)) is None
+    seen: list[tuple[int, int]] = []
+    windows = identify_work.moving_answers(
+        identifier, make_notes(2, seconds=900.0, step_s=1.0), lambda done, total: seen.append((done, total))
+    )
+    assert windows is not None
+    assert len(windows.spans_s) <= 25
+    assert seen[-1][0] < seen[-1][1] <= 25
