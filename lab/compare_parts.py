@@ -270,7 +270,9 @@ def matrices(chosen: Sequence[Subject]) -> None:
             right, total = int(matrix.counts.trace()), int(matrix.counts.sum())
             st.caption(plain(f"{right} of {total} {part} recordings are right ({percent(right / max(1, total), 1)})."))
     if strangers:
-        words = f"{listed(strangers)} knows other pianists than {next(iter(same))}, so no difference is drawn"
+        knows = "knows" if len(strangers) == 1 else "know"
+        first = next(iter(same))
+        words = f"no difference is drawn with {listed(strangers)}, which {knows} other pianists than {first}"
         st.info(sentence(words), icon=":material/groups:")
     moments = [Moment(by_name[name].id, name, part, matrix) for name, matrix in same.items()]
     st.subheader("Cell by cell" if len(moments) == 1 else "What changed, cell by cell", anchor=False)

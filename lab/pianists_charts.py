@@ -155,7 +155,7 @@ def taken_for(profile: Profile, found: Profiles, palette: Palette) -> Chart:
             "trigger": "axis", "axisPointer": {"type": "shadow"}, "valueFormatter": "%.0f %%", "confine": True,
         },
         "legend": {"top": 0, "left": 0, "right": 0, "type": "scroll", "icon": "roundRect"},
-        "grid": {"left": 4, "right": 12, "top": 38, "bottom": 4, "containLabel": True},
+        "grid": {"left": 4, "right": 26, "top": 38, "bottom": 4, "containLabel": True},
         "xAxis": {"type": "value", "min": 0, "max": 100, "axisLabel": {"formatter": "{value} %"}},
         "yAxis": {
             "type": "category", "data": labels, "inverse": True, "axisTick": {"show": False},

@@ -90,20 +90,18 @@ def in_words(profile: Profile, found: Profiles) -> str:
     recalls = {concept: profile.recall[concept] or 0.0 for concept in found.concepts}
     best, worst = max(recalls.values()), min(recalls.values())
     if best == worst:
-        words.append(f"Each concept alone tells them in {percent(best)} of the recordings.")
+        words.append(f"Each concept alone is right in {percent(best)} of them.")
     else:
         leading = listed(concept for concept in recalls if recalls[concept] == best)
         trailing = listed(concept for concept in recalls if recalls[concept] == worst)
-        words.append(
-            f"Of the concepts alone, {leading} tells most ({percent(best)}), {trailing} least ({percent(worst)})."
-        )
-    lookalikes = [
+        words.append(f"Best told by {leading} alone ({percent(best)}), least by {trailing} ({percent(worst)}).")
+    taken_more = [
         f"by {concept} for {one_line(others[0][0])} ({percent(others[0][1])})"
         for concept in found.concepts
         if (others := profile.mistaken_for[concept]) and others[0][1] > recalls[concept]
     ]
-    if lookalikes:
-        words.append(f"They are more often taken for somebody else {listed(lookalikes)}.")
+    if taken_more:
+        words.append(f"By one concept alone rather taken for another: {listed(taken_more)}.")
     return " ".join(words)
 
 
