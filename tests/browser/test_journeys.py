@@ -2,7 +2,6 @@
 
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,55 +84,6 @@ def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") 
     assert run.state().status == "stopped"
     assert run.checkpoints()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
-
-
-def test_identify_several_files_one_of_them_broken(page: Page, trained_root: "DataRoot", tmp_path: Path) -> None:
-    recordings = sorted(trained_root.raw_dir.glob("demo/*/piano_midi.mid"))[::9][:3]
-    given = []
-    for number, path in enumerate(recordings):
-        given.append({"name": f"piece {number}.mid", "mimeType": "audio/midi", "buffer": path.read_bytes()})
-    broken = recordings[0].read_bytes()[:200]
-    given.append({"name": "broken <b>.mid", "mimeType": "audio/midi", "buffer": broken})
-    visit(page, "/identify?model=shipped/tiny")
-    page.locator(".st-key-midi_files input[type=file]").set_input_files(given)  # type: ignore[arg-type]
-    main = page.get_by_test_id("stMain")
-    expect(main.get_by_test_id("stAlert")).to_contain_text("broken <b>.mid", timeout=LIVE_MS)
-    expect(main.get_by_test_id("stAlert")).to_contain_text("cut")
-    expect(page.locator(".st-key-headline")).to_contain_text("piece 0.mid")
-    names = trained_root.split("demo").class_names
-    expect(page.locator(".st-key-headline h2")).to_have_text(re.compile("|".join(names)))
-    expect(page.locator(".st-key-alone canvas").first).to_be_visible()
-    stage = page.get_by_role("slider", name=re.compile("Piano roll of piece 0"))
-    stage.focus()
-    stage.press("ArrowRight")
-    expect(stage).to_have_attribute("aria-valuenow", "1")
-    page.get_by_role("radio", name="Harmony").click()
-    page.get_by_role("button", name="Play", exact=True).click()
-    expect(stage).to_have_attribute("aria-valuenow", "3", timeout=10_000)
-    page.get_by_role("button", name="Pause").click()
-    chosen = page.get_by_role("combobox", name="Look into")
-    chosen.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)  # a list that opens while the page still scrolls closes again
-    chosen.click()
-    page.get_by_role("option", name="piece 2.mid").click()
-    settled(page)
-    expect(page.locator(".st-key-headline")).to_contain_text("piece 2.mid")
-
-
-def test_real_transcriptions_are_answered(page: Page, trained_root: "DataRoot", shared: Path) -> None:
-    """Full timing, velocities and pedal, from real recordings: played by nobody the demo's model knows."""
-    given = sorted((shared / "data" / "expressive").glob("pijama_*.mid"))[:3]
-    visit(page, "/identify?model=shipped/tiny")
-    page.locator(".st-key-midi_files input[type=file]").set_input_files(given)
-    expect(page.locator(".st-key-headline")).to_contain_text(given[0].name, timeout=LIVE_MS)
-    names = trained_root.split("demo").class_names
-    expect(page.locator(".st-key-headline h2")).to_have_text(re.compile("|".join(names)))
-    chosen = page.get_by_role("combobox", name="Look into")
-    chosen.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
-    chosen.click()
-    for path in given:
-        expect(page.get_by_role("option", name=path.name)).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])

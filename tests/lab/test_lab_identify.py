@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_files_of_one_name_and_names_with_markup_stay_apart_and_text(
     assert at.selectbox(key="answer").options == ["same.mid", "same.mid (2)", hostile]
     at.selectbox(key="answer").select_index(2).run()
     shown = [str(element.value) for element in (*at.caption, *at.markdown)]
-    assert not any("<img" in text for text in shown), "the page escapes it"
+    assert not any(re.search(r"(?<!\\)<img", text) for text in shown), "the page escapes it"
     assert players(at)[0]["label"] == hostile, "the player sets it as text"
 
 
