@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,14 +48,17 @@ class Contents:
 
 
 def contents(root: DataRoot) -> Contents:
-    """Reads the tables of a data root again only when its folders have changed."""
+    """Reads the tables of a data root again only when its folders have changed. To be read, not changed."""
+    return _contents(root.path, root.cache_dir, _seen(root))
+
+
+def _seen(root: DataRoot) -> tuple[float, ...]:
     sources = sorted(root.clips_dir.glob("*")) if root.clips_dir.is_dir() else []
     splits = sorted(root.splits_dir.glob("*/*.csv")) if root.splits_dir.is_dir() else []
-    seen = stamp(root.clips_dir, root.splits_dir, root.recordings_file, *sources, *splits)
-    return _contents(root.path, root.cache_dir, seen)
+    return stamp(root.clips_dir, root.splits_dir, root.recordings_file, *sources, *splits)
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the data set")
+@st.cache_resource(max_entries=4, show_spinner="Reading the data set")
 def _contents(path: Path, cache_dir: Path, seen: tuple[float, ...]) -> Contents:
     from pianistid_core.errors import PianistIDError
 
@@ -69,7 +73,19 @@ def _contents(path: Path, cache_dir: Path, seen: tuple[float, ...]) -> Contents:
     return Contents(splits, broken, root.recordings(), tuple(root.tracks()))
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
+def described(root: DataRoot) -> Sequence[RecordingInfo]:
+    """Every recording that has clips, with its length: what a split is made of. To be read, not changed."""
+    return _described(root.path, root.cache_dir, _seen(root))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the data set")
+def _described(path: Path, cache_dir: Path, seen: tuple[float, ...]) -> Sequence[RecordingInfo]:
+    from pianistid_core.datasets.splitting import described_recordings
+
+    return tuple(described_recordings(DataRoot(path, cache_dir)))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _clip_counts(path: Path, cache_dir: Path, tracks: tuple[str, ...], seen: tuple[float, ...]) -> dict[str, int]:
     root = DataRoot(path, cache_dir)
     return {track: len(root.clip_paths(track)) for track in tracks}

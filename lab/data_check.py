@@ -1,16 +1,21 @@
-"""The doctor's findings, by severity, each with the files behind it."""
+"""The doctor's findings, gravest first, each with the files behind it."""
 
-import pandas as pd
 import streamlit as st
 
 import jobs
 from components.figures import show_figures
+from components.tables import download
 from pianistid_core.datasets.doctor import Report, check
 from pianistid_core.datasets.findings import SEVERITIES, Finding
 from pianistid_core.datasets.root import DataRoot
 from wording import count, one_line, percent, plain
 
 _NAMES = {"error": "To fix", "warning": "To know", "note": "Good to know"}
+_MEANINGS = {
+    "error": "Results on this split cannot be trusted, or training will not start, until these are put right.",
+    "warning": "Something is probably not as it was meant to be.",
+    "note": "What to say when results on this split are told to others.",
+}
 _ICONS = {"error": ":material/error:", "warning": ":material/warning:", "note": ":material/info:"}
 _COLOURS = {"error": "red", "warning": "orange", "note": "gray"}
 _MOST_ITEMS = 2000
@@ -19,60 +24,89 @@ _MOST_ITEMS = 2000
 def draw_check(root: DataRoot, split_name: str) -> None:
     """Checks a split when asked to, and shows what was found."""
     key = f"check:{root.path}:{split_name}"
-    st.write(
-        "Reads every clip of the split and looks for files that cannot be read, empty clips, clips without chords, "
-        "and for recordings, albums or music that stand in two parts."
-    )
     found = jobs.find(key)
-    busy = found is not None and found.running
-    label = "Check again" if found else "Check this split"
-    if st.button(label, key="check", icon=":material/stethoscope:", type="primary", disabled=busy):
-        jobs.forget(key)
-        jobs.start(key, f"Checking {split_name}", lambda progress: check(root, split_name, progress=progress))
-        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            "Reads every clip of the split and looks for files that cannot be read, empty clips, clips without chords, "
+            "and for recordings, albums or music that stand in two parts.",
+            width="stretch",
+        )
+        st.button(
+            "Check again" if found else "Check this split", key="check", icon=":material/stethoscope:",
+            type="secondary" if found else "primary", disabled=found is not None and found.running,
+            on_click=start_check, args=(root, split_name, key),
+            help="Takes about a minute for five thousand clips, and goes on when you leave the page.",
+        )  # fmt: skip
     job = jobs.draw(key)
-    if job is None or not isinstance(job.result, Report):
-        return
-    _draw_report(job.result)
+    if job is not None and isinstance(job.result, Report):
+        _draw_report(job.result, split_name)
 
 
-def _draw_report(report: Report) -> None:
+def start_check(root: DataRoot, split_name: str, key: str) -> None:
+    """Begins to read the clips of a split in the background."""
+    jobs.forget(key)
+    jobs.start(key, f"Checking {split_name}", lambda progress: check(root, split_name, progress=progress))
+
+
+def rows_of(report: Report) -> list[dict[str, object]]:
+    """All findings as rows, one for each file behind one."""
+    return [
+        {"severity": finding.severity, "finding": finding.title, "about": finding.message, "file": item}
+        for severity in SEVERITIES
+        for finding in report.by_severity(severity)
+        for item in finding.items or ("",)
+    ]
+
+
+def _draw_report(report: Report, split_name: str) -> None:
     counts = {severity: len(report.by_severity(severity)) for severity in SEVERITIES}
     if not any(counts[severity] for severity in SEVERITIES if severity != "note"):
         st.success("Nothing is wrong with this split.", icon=":material/check_circle:")
-    show_figures([(_NAMES[severity], str(counts[severity]), None) for severity in SEVERITIES])
+    show_figures([(_NAMES[severity], str(counts[severity]), _MEANINGS[severity]) for severity in SEVERITIES])
     for severity in SEVERITIES:
-        for number, finding in enumerate(report.by_severity(severity)):
+        findings = report.by_severity(severity)
+        if findings:
+            st.subheader(_NAMES[severity], anchor=False)
+            st.caption(_MEANINGS[severity])
+        for number, finding in enumerate(findings):
             _draw_finding(finding, f"finding_{severity}_{number}")
     with st.expander("Parts as a table", icon=":material/table:"):
         rows = [
-            (
-                part.split,
-                part.part,
-                part.pianists,
-                part.recordings,
-                part.clips,
-                round(part.hours, 2),
-                percent(part.baseline),
-            )
+            {
+                "Part": one_line(part.part or "none"), "Pianists": part.pianists, "Recordings": part.recordings,
+                "Clips": part.clips, "Hours": round(part.hours, 2), "Always the commonest": percent(part.baseline),
+            }
             for part in report.parts
-        ]
-        names = ["Split", "Part", "Pianists", "Recordings", "Clips", "Hours", "Always the commonest"]
+        ]  # fmt: skip
         st.dataframe(
-            pd.DataFrame(rows, columns=names), hide_index=True, key="check_parts",
-            alt="Pianists, recordings, clips and hours by part.",
+            rows, hide_index=True, key="check_parts", alt="Pianists, recordings, clips and hours by part.",
+            column_config={
+                "Always the commonest": st.column_config.TextColumn(
+                    help="The share of recordings that is right by always naming the pianist with the most."
+                )
+            },
         )  # fmt: skip
+    download(lambda: rows_of(report), key="check_csv", name=f"check_{split_name}", label="Download all findings")
 
 
 def _draw_finding(finding: Finding, key: str) -> None:
     """One finding: what it is, and the files behind it."""
     colour, icon = _COLOURS[finding.severity], _ICONS[finding.severity]
-    with st.container(border=True, key=key):
+    with st.container(border=True, key=key, gap="small"):
         st.markdown(f":{colour}[{icon}] **{plain(finding.title)}**  \n{plain(finding.message, 600)}")
         if not finding.items:
             return
-        with st.expander(count(len(finding.items), "item") + " behind it", type="compact"):
-            shown = [one_line(item, 500) for item in finding.items[:_MOST_ITEMS]]
-            st.dataframe(pd.DataFrame({"Behind it": shown}), hide_index=True, alt="The files behind this finding.")
-            if len(finding.items) > _MOST_ITEMS:
-                st.caption(f"The first {_MOST_ITEMS:,} of {len(finding.items):,}.")
+        opened = st.expander(
+            count(len(finding.items), "file or recording", "files or recordings") + " behind it",
+            key=f"{key}_items", type="compact", on_change="rerun",
+        )  # fmt: skip
+        if opened.open:
+            with opened:
+                shown = [{"Behind it": one_line(item, 500)} for item in finding.items[:_MOST_ITEMS]]
+                st.dataframe(shown, hide_index=True, key=f"{key}_table", alt="The files behind this finding.")
+                if len(finding.items) > _MOST_ITEMS:
+                    st.caption(f"The first {_MOST_ITEMS:,} of {len(finding.items):,}; the file has all.")
+                download(
+                    lambda: [{"finding": finding.title, "file": item} for item in finding.items],
+                    key=f"{key}_csv", name=one_line(f"{finding.kind}_{finding.split or 'all'}", 80),
+                )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How music comes into a data root: the demo, an upload, a path; and the split that makes it a data set."""
+"""How music comes into a data root: the demo, an upload, or a path on this machine."""
 
 import os
 import uuid
@@ -10,18 +10,17 @@ import streamlit as st
 import actions
 import cached
 import jobs
+from components.tables import download
 from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.datasets.splitting import GROUPINGS, make_split
-from pianistid_core.errors import PianistIDError
-from wording import count, listed, plain, sentence
+from wording import count, listed, one_line, plain, sentence
 
 IMPORT_JOB = "import"
 _CHUNK = 1 << 20
 
 
 def draw_import(root: DataRoot) -> None:
-    """Three ways in, the import that runs or has just ended, and the split editor when there are recordings."""
+    """Draws the three ways in, and the import that runs or has just ended."""
     if not root.writable():
         st.warning(
             plain(f"{root.path} cannot be written, so nothing can be brought in. Choose another data root.", 600),
@@ -32,28 +31,42 @@ def draw_import(root: DataRoot) -> None:
     demo, upload, path = st.columns(3, gap="medium")
     busy = jobs.any_running() is not None
     with demo.container(border=True, height="stretch"):
-        st.markdown("##### The demo")
+        st.subheader("The demo", anchor=False)
         st.write("Eight virtual pianists whose habits are known, composed here in a few seconds.")
         st.button(
             "Make demo data", key="make_demo", icon=":material/piano:", disabled=busy,
             type="secondary" if "demo" in cached.contents(root).splits else "primary",
-            on_click=actions.start_demo_data, args=(root,),
+            on_click=actions.start_demo_data, args=(root,), help="Composes 128 short recordings into the data root.",
         )  # fmt: skip
     with upload.container(border=True, height="stretch"):
-        st.markdown("##### A zip")
+        st.subheader("A zip", anchor=False)
         st.write("The paper's archive, or one folder of MIDI files for each pianist.")
-        given = st.file_uploader("Zip file", type=["zip"], key="import_zip", label_visibility="collapsed")
+        given = st.file_uploader(
+            "Zip file", type=["zip"], key="import_zip", label_visibility="collapsed",
+            help="It is copied to the cache, read from there and removed again.",
+        )  # fmt: skip
         asked = st.button(
-            "Import the zip", key="import_upload", icon=":material/upload:", disabled=busy or given is None
+            "Import the zip",
+            key="import_upload",
+            icon=":material/upload:",
+            disabled=busy or given is None,
+            help="Files that cannot be read are left out and listed; the rest comes in.",
         )
         if asked and given is not None:
             _import_upload(root, given)
             st.rerun()
     with path.container(border=True, height="stretch"):
-        st.markdown("##### A path on this machine")
+        st.subheader("A path on this machine", anchor=False)
         st.write("A zip, a folder, or a CSV with the columns file and pianist.")
-        where = st.text_input("Path", key="import_path", label_visibility="collapsed", placeholder="/music/pianists")
-        if st.button("Import the path", key="import_from", icon=":material/drive_folder_upload:", disabled=busy):
+        where = st.text_input(
+            "Path", key="import_path", label_visibility="collapsed", placeholder="/music/pianists",
+            help="It is read where it lies; nothing there is changed.",
+        )  # fmt: skip
+        asked = st.button(
+            "Import the path", key="import_from", icon=":material/drive_folder_upload:", disabled=busy,
+            help="Files that cannot be read are left out and listed; the rest comes in.",
+        )  # fmt: skip
+        if asked:
             if where.strip():
                 source = Path(where.strip())
                 jobs.start(
@@ -63,8 +76,6 @@ def draw_import(root: DataRoot) -> None:
                 st.rerun()
             else:
                 st.error("Give the path of a zip, a folder or a CSV.", icon=":material/error:")
-    if cached.contents(root).tracks:
-        _split_form(root)
 
 
 def _progress(root: DataRoot) -> None:
@@ -78,12 +89,14 @@ def _progress(root: DataRoot) -> None:
     if report.splits:
         words += f" Splits: {listed(report.splits)}."
     elif not cached.contents(root).splits:
-        words += " Make a split below, and they can be trained on."
+        words += " Make a split of them under Splits, and they can be trained on."
     st.success(plain(words, 600), icon=":material/check_circle:")
     if report.skipped:
         with st.expander(f"{count(len(report.skipped), 'file was', 'files were')} left out"):
+            rows = [{"File": skipped.name, "Reason": skipped.reason} for skipped in report.skipped]
+            download(rows, key="skipped_csv", name="left_out")
             st.dataframe(
-                [{"File": skipped.name, "Reason": skipped.reason} for skipped in report.skipped[:1000]],
+                [{name: one_line(text, 500) for name, text in row.items()} for row in rows[:1000]],
                 hide_index=True, key="skipped", alt="Files that were left out, and why.",
             )  # fmt: skip
 
@@ -110,37 +123,3 @@ def _import_upload(root: DataRoot, given: Any) -> None:
             folder.rmdir()
 
     jobs.start(IMPORT_JOB, f"Importing {name}", work)
-
-
-def _split_form(root: DataRoot) -> None:
-    """Makes a split of the recordings that are here."""
-    names = cached.contents(root).splits
-    with (
-        st.expander("Make a split", icon=":material/call_split:", expanded=not names),
-        st.form("split_form", border=False),
-    ):
-        one, two, three = st.columns(3)
-        name = one.text_input("Name", value="all" if "all" not in names else "", max_chars=80)
-        by = two.selectbox(
-            "Keep together", GROUPINGS, format_func=lambda g: {"recording": "each recording"}.get(g, f"each {g}"),
-            help="What must not be in two parts. By album or composition is the stricter test.",
-        )  # fmt: skip
-        minutes = three.number_input("At least this much of a pianist (minutes)", value=0, min_value=0, step=10)
-        train, test, validation = st.columns(3)
-        shares = (
-            train.number_input("Training", value=0.8, min_value=0.0, max_value=1.0, step=0.05),
-            test.number_input("Test", value=0.1, min_value=0.0, max_value=1.0, step=0.05),
-            validation.number_input("Validation", value=0.1, min_value=0.0, max_value=1.0, step=0.05),
-        )
-        if not st.form_submit_button("Make the split", type="primary"):
-            return
-        try:
-            plan = make_split(root, name.strip(), by=by or "recording", ratios=shares, minimum_minutes=float(minutes))
-        except PianistIDError as error:
-            st.error(sentence(error), icon=":material/error:")
-            return
-    hours = ", ".join(f"{part} {value:.1f} h" for part, value in plan.hours.items())
-    st.success(plain(f"Split {plan.split.name} is made: {hours}."), icon=":material/check_circle:")
-    for warning in plan.warnings:
-        st.warning(sentence(warning), icon=":material/warning:")
-    st.button("Use it", key="use_split", icon=":material/arrow_forward:")

@@ -22,7 +22,7 @@ def show_chart(chart: Chart, *, key: str, title: str | None = None, about: str =
         return
     with st.container(key=f"{key}_frame", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="top", gap="small"):
-            with st.container(width="stretch", gap=None):
+            with st.container(width="stretch", gap="xxsmall"):
                 if title:
                     st.subheader(plain(title), anchor=False)
                 if about:
