@@ -29,21 +29,21 @@ OnProgress = Callable[[int, int], None]
 
 SHIFT_S = 0.05
 MOST_STEPS, FEWEST_STEPS = 16, 6
-_GRADIENTS = 66  # in all, where the music is so short that no clip needs more than the most or less than the fewest
-_CONTROL_STEPS = 6
+_GRADIENTS = 54  # in all, where the music is so short that no clip needs more than the most or less than the fewest
+_CONTROL_STEPS = 5
 _CONTROL_CLIPS = 2
 _CONTROL_SEED = 20250101
 _AT_ONCE = 4  # more at once leave a CPU's caches, and are slower
 _TOO_ALIKE = 0.7
 _TOO_UNSTABLE = 0.4
-_TOO_LITTLE = 0.2  # a logit that all notes together move by less has next to nothing to explain
+_TOO_LITTLE = 2.0  # a model that notes move no more than this many times as much as a random one has learned little
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """How much each of the n notes spoke for `pianist`, float64 in units of the logit, and how far to trust that.
 
-    `by_concept` shares the scores out among the concepts of a factorised model, and is empty for others. `control` and
+    `by_concept` shares the scores out among the concepts that are a model's channels; others have none. `control` and
     `stability` are rank correlations of the absolute scores: with those of a model of random weights (near 1: the
     picture would look alike whatever was learned), and with those of the music 50 ms later. `completeness` is the share
     of the logits' difference to empty rolls that the scores make up; 1 is all of it.
@@ -97,13 +97,14 @@ def attribute(
     question = _Question(identifier, who, notes)
     pieces = split_into_clips(notes)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, round(_GRADIENTS / len(pieces))))
-    controlled = range(0, len(pieces), -(-len(pieces) // _CONTROL_CLIPS))
+    next_control, stride = 0, -(-len(pieces) // _CONTROL_CLIPS)
     randomised = _randomised(identifier)
     given, at_random, later = (_Tally(question) for _ in range(3))
     seen = np.zeros(len(notes), bool)
     for number, piece in enumerate(pieces):
         scores = given.add(identifier.model, piece, number, steps)
-        if number in controlled:
+        if number >= next_control and scores.any():
+            next_control = number + stride
             seen |= scores.any(axis=0)
             at_random.add(randomised, piece, number, _CONTROL_STEPS)
             later.add(identifier.model, piece.shifted(SHIFT_S), number, _CONTROL_STEPS)
@@ -114,12 +115,12 @@ def attribute(
     checks = _Checks(
         control=rank_correlation(given.total[seen], at_random.total[seen]),
         stability=rank_correlation(given.total[seen], later.total[seen]),
-        moved=float(np.mean(np.abs(given.gaps))),
+        moved=given.moved / max(at_random.moved, 1e-9),
     )
     return Attribution(
         pianist=who,
         scores=given.total,
-        by_concept=dict(zip(CONCEPTS, given.scores, strict=True)) if identifier.factorised else {},
+        by_concept=dict(zip(question.concepts, given.scores, strict=False)),
         control=checks.control,
         stability=checks.stability,
         completeness=given.completeness,
@@ -147,6 +148,11 @@ class _Question:
         self.target = identifier.class_names.index(pianist)
         self.notes = notes
 
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The concepts that are the model's channels; none where it hears the roll as a whole."""
+        return tuple(CONCEPTS[index] for index in self.options.use_concepts) if self.options.multichannel else ()
+
     def scores(self, model: PianistModel, piece: Notes, number: int, steps: int) -> tuple[Scores, float]:
         """What each channel of each note gives (C, n), and the difference of logits that this should make up.
 
@@ -168,7 +174,7 @@ class _Question:
             place = torch.tensor(places[chosen], dtype=batch.dtype, device=self.device).view(-1, 1, 1, 1)
             with torch.enable_grad():
                 cells = method.attribute((batch * place).requires_grad_(), target=self.target).detach() / place
-            for one, weight in zip(cells.double().cpu().numpy(), weights[chosen], strict=True):
+            for one, weight in zip(cells.cpu().numpy(), weights[chosen], strict=True):
                 given += weight * _by_note(one, _painters(piece, first, self.options, for_painters), len(self.notes))
             gaps = gaps or [self._gap(model, batch)]
         return given, gaps[0]
@@ -205,12 +211,17 @@ class _Tally:
         return total
 
     @property
+    def moved(self) -> float:
+        """How much the notes of a clip move the logit in all, whichever way."""
+        return float(np.abs(self.scores).sum()) / max(len(self.gaps), 1)
+
+    @property
     def completeness(self) -> float:
         """1 less the mean error of what the notes make up over the mean difference of the logits."""
         return float(1 - np.mean(np.abs(self._errors)) / max(float(np.mean(np.abs(self.gaps))), 1e-9))
 
 
-def _by_note(cells: npt.NDArray[np.float64], painters: Roll, n: int) -> Scores:
+def _by_note(cells: Roll, painters: Roll, n: int) -> Scores:
     """Adds cells (C, 88, 3000) up by the note that painted them: (C, n)."""
     sums = []
     for channel, numbers in zip(cells, painters, strict=True):
@@ -247,7 +258,10 @@ def _randomised(identifier: Identifier) -> PianistModel:
 
 @dataclass(frozen=True)
 class _Checks:
-    """What tells whether scores say something of what a model learned; `moved` is in units of the logit."""
+    """What tells whether scores say something of what a model learned.
+
+    `moved` says how many times as much as a model of random weights the notes move this one.
+    """
 
     control: float
     stability: float
@@ -262,8 +276,8 @@ class _Checks:
         words = [f"A note's score says how much it spoke for {pianist} in this model: an association, not a proof."]
         if self.moved < _TOO_LITTLE:
             words.append(
-                f"All notes together hardly move the model's score for {pianist} (by {self.moved:.2f}), so there is "
-                "little to explain."
+                f"The notes move this model's score for {pianist} hardly more than that of a model that has learned "
+                f"nothing ({self.moved:.1f} times as much), so there is little to explain."
             )
         if self.control >= _TOO_ALIKE:
             words.append(

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _CLIPS_AT_ONCE = 10
 _SPARSE_NOTES_PER_S = 0.5
+_FEW_NOTES = 50
+_FEW_VELOCITIES = 3
+_NAMED_SPANS = 4
 _SHORT_S = 25.0  # a clip cut from a recording often ends on a rest
 
 Probabilities = dict[str, float]
@@ -344,6 +347,22 @@ def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
         )
     if len(np.unique(notes.velocities)) == 1:
         warnings.append("All notes are equally loud, so dynamics say nothing here.")
+    elif len(notes) > _FEW_NOTES and len(np.unique(notes.velocities)) <= _FEW_VELOCITIES:
+        warnings.append(
+            f"There are only {len(np.unique(notes.velocities))} different loudnesses, so dynamics say little here."
+        )
+    return (*warnings, *_left_out(skipped))
+
+
+def _left_out(skipped: Sequence[SkippedClip]) -> list[str]:
+    """One sentence for each clip that was left out, or for each reason where there are many."""
+    spans: dict[str, list[str]] = {}
     for clip in skipped:
-        warnings.append(f"The clip from {clip.start_s:.0f} to {clip.end_s:.0f} s was left out: {clip.reason}.")
-    return tuple(warnings)
+        spans.setdefault(clip.reason, []).append(f"{clip.start_s:.0f} to {clip.end_s:.0f} s")
+    return [
+        f"The clip from {found[0]} was left out: {reason}."
+        if len(found) == 1
+        else f"{len(found)} clips were left out ({', '.join(found[:_NAMED_SPANS])}"
+        f"{', ...' if len(found) > _NAMED_SPANS else ''}): {reason}."
+        for reason, found in spans.items()
+    ]

@@ -1,7 +1,11 @@
 """Identifying: the right pianist with the concepts masked, plain data, and sentences for what cannot be."""
 
+import csv
+import io
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +16,11 @@ from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
-from pianistid_core.errors import ExtractionError, MidiError, RunError
+from pianistid_core.errors import ExtractionError, MidiError, ModelError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import Identifier
 from pianistid_core.midi import Notes, write_midi
+from pianistid_core.models import FactorisedModel, build_model
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
@@ -61,6 +66,51 @@ def test_every_subset_of_concepts_is_answered(identifier: Identifier) -> None:
     assert found.concepts[CONCEPTS] == found.probabilities
     assert len({json.dumps(answer) for answer in found.concepts.values()}) == 15
     assert identifier.identify(make_notes(5), concepts=False).concepts == {}
+
+
+def test_shapley_values_share_out_what_hearing_makes(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5, seconds=70))
+    assert sum(found.silence.values()) == pytest.approx(1.0) and np.isfinite(list(found.silence.values())).all()
+    for pianist in (None, *PIANISTS):
+        who = pianist or found.pianist
+        shares = found.shapley(pianist)
+        assert list(shares) == list(CONCEPTS)
+        assert sum(shares.values()) == pytest.approx(found.probabilities[who] - found.silence[who], abs=1e-9)
+        assert len(found.interactions(pianist)) == 6
+    plain = found.to_dict()
+    assert plain["silence"] == found.silence and plain["shapley"] == found.shapley()
+    with pytest.raises(ModelError, match="Ada Even"):
+        found.shapley("Nobody")
+
+
+@pytest.mark.parametrize("pool_type", ["avg", "max", "gem", "masked-avg", "conv1x1"])
+@pytest.mark.parametrize("use_attention", [False, True])
+def test_silence_is_a_number_for_every_pooling(pool_type: str, use_attention: bool) -> None:
+    options = {"compact_encoders": True, "pool_type": pool_type, "use_attention": use_attention, "use_gru": False}
+    model = build_model("disentangle", options, 3).eval()
+    assert isinstance(model, FactorisedModel)
+    with torch.inference_mode():
+        logits = model.classify_silence(torch.randn(2, 4, model.feature_size))
+        assert logits.shape == (2, 3) and torch.isfinite(logits).all()
+        assert torch.equal(logits[0], logits[1])
+        with pytest.raises(ModelError, match="embeddings of shape"):
+            model.classify_silence(torch.randn(2, 3, model.feature_size))
+
+
+def test_the_table_holds_every_probability_once(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5, seconds=70))
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert list(rows[0]) == ["kind", "start_s", "end_s", "kept", "pianist", "probability"]
+    assert Counter(row["kind"] for row in rows) == {"recording": 3, "clip": 6, "subset": 45, "silence": 3}
+    second = next(row for row in rows if row["kind"] == "clip" and row["start_s"] == "30")
+    assert float(second["probability"]) == found.clips[1].probabilities[second["pianist"]]
+    harmony = {row["pianist"]: float(row["probability"]) for row in rows if row["kept"] == "harmony"}
+    assert harmony == found.concepts[("harmony",)]
+
+
+def test_a_name_in_the_table_is_no_formula(identifier: Identifier) -> None:
+    found = replace(identifier.identify(make_notes(5)), probabilities={"=1+1": 1.0})
+    assert "'=1+1" in found.to_csv() and ",=1+1" not in found.to_csv()
 
 
 def test_path_bytes_and_notes_give_the_same_answer(identifier: Identifier, tmp_path: Path) -> None:
@@ -116,12 +166,30 @@ def test_a_single_channel_model_answers_without_concepts(trained_root: DataRoot)
     single = Identifier.from_checkpoint("tests/single", root=trained_root)
     found = single.identify(make_notes(5, chord=()))
     assert found.concepts == {} and not single.factorised and len(found.probabilities) == 3
+    assert found.silence == {} == found.shapley() == found.interactions()
+    assert "subset" not in found.to_csv()
 
 
 def test_even_loudness_is_mentioned(identifier: Identifier) -> None:
     notes = make_notes(5)
     even = Notes.from_arrays(notes.onsets_s, notes.offsets_s, notes.pitches, np.full(len(notes), 63))
     assert any("equally loud" in warning for warning in identifier.identify(even).warnings)
+    two = Notes.from_arrays(notes.onsets_s, notes.offsets_s, notes.pitches, np.arange(len(notes)) % 2 + 60)
+    assert any("only 2 different loudnesses" in warning for warning in identifier.identify(two).warnings)
+
+
+def test_many_clips_without_chords_are_one_warning(identifier: Identifier) -> None:
+    plain, chords = make_notes(5, seconds=185, chord=()), make_notes(5, seconds=30)
+    both = Notes.from_arrays(
+        *(
+            np.concatenate([getattr(plain, f), getattr(chords, f)])
+            for f in ("onsets_s", "offsets_s", "pitches", "velocities")
+        )
+    )
+    found = identifier.identify(both)
+    assert len(found.skipped) == 5
+    [warning] = [warning for warning in found.warnings if "no chords" in warning]
+    assert "5 clips were left out (30 to 60 s, 60 to 90 s, " in warning
 
 
 def test_the_default_is_the_newest_trained_run(trained_root: DataRoot, tmp_path: Path) -> None:

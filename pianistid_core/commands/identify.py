@@ -1,9 +1,13 @@
 """`pianistid identify`: who plays in a MIDI file, how sure the model is, and what it says with concepts masked."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pianistid_core.atomic import write_atomically
 from pianistid_core.commands.console import (
+    Progress,
     add_data_root,
     add_json,
     complain,
@@ -16,13 +20,19 @@ from pianistid_core.commands.console import (
     say_table,
 )
 from pianistid_core.commands.runs import RUN_HELP
-from pianistid_core.errors import PianistIDError
+from pianistid_core.errors import DataError, PianistIDError
+from pianistid_core.midi import read_midi
 from pianistid_core.run_config import find_run
 
 if TYPE_CHECKING:
+    from pianistid_core.attribution import Attribution
     from pianistid_core.identify import Identification, Identifier
+    from pianistid_core.midi import Notes
+    from pianistid_core.neighbours import Familiarity, Neighbour
 
+WRONG_USAGE = 2
 _SHOWN_PIANISTS = 5
+_SHOWN_NOTES = 8
 
 
 def add_identify(parser: ArgumentParser) -> None:
@@ -32,12 +42,25 @@ def add_identify(parser: ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="the config of a checkpoint that does not hold its own")
     parser.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, cuda:N or mps")
     parser.add_argument("--no-concepts", action="store_true", help="leave out what the model says with concepts masked")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also say what each concept gave, which notes mattered, and which training recordings are most alike",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="also write all of this, for one MIDI file, as one HTML file that works offline",
+    )
     add_data_root(parser)
     add_json(parser)
     parser.set_defaults(handle=_identify)
 
 
 def _identify(options: Namespace) -> int:
+    if options.report and len(options.files) > 1:
+        complain(f"--report is for one MIDI file, but {len(options.files)} came; call it once for each")
+        return WRONG_USAGE
     identifier = _identifier(options)
     answers: list[dict[str, Any]] = []
     failed = False
@@ -46,7 +69,9 @@ def _identify(options: Namespace) -> int:
             if len(options.files) > 1:
                 shown.show("identifying", number, len(options.files))
             try:
-                answer = identifier.identify(file, concepts=not options.no_concepts)
+                notes = read_midi(file)
+                answer = identifier.identify(notes, concepts=not options.no_concepts)
+                more = _explained(identifier, notes, answer, options, shown)
             except PianistIDError as error:
                 if len(options.files) == 1:
                     raise
@@ -54,18 +79,112 @@ def _identify(options: Namespace) -> int:
                 answers.append({"file": file, "error": str(error)})
                 failed = True
                 continue
-            answers.append({"file": file, **answer.to_dict()})
+            answers.append({"file": file, **answer.to_dict(), **(more.to_dict() if more else {})})
+            if options.report:
+                _write_report(options.report, file, notes, answer, more)
             if not options.json:
                 shown.close()
                 _say(file, answer, with_clips=len(options.files) == 1)
+                if more:
+                    _say_explained(notes, answer, more)
     if options.json:
         say_json(answers[0] if len(options.files) == 1 else answers)
     return 1 if failed else 0
 
 
-def _identifier(options: Namespace) -> "Identifier":
-    from pathlib import Path
+@dataclass(frozen=True)
+class _Explained:
+    """What explains one answer; there are no neighbours where the model's training data is not here."""
 
+    attribution: "Attribution"
+    neighbours: "list[Neighbour]"
+    familiarity: "Familiarity | None"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "attribution": self.attribution.to_dict(),
+            "neighbours": [one.to_dict() for one in self.neighbours],
+            "familiarity": self.familiarity.to_dict() if self.familiarity else None,
+        }
+
+
+def _explained(
+    identifier: "Identifier", notes: "Notes", answer: "Identification", options: Namespace, shown: Progress
+) -> _Explained | None:
+    """Explains an answer where that was asked for."""
+    if not options.explain and not options.report:
+        return None
+    from pianistid_core.attribution import attribute
+    from pianistid_core.neighbours import open_index
+
+    attribution = attribute(
+        identifier, notes, answer.pianist, progress=lambda done, total: shown.show("scoring notes, clips", done, total)
+    )
+    try:
+        index = open_index(
+            identifier,
+            open_root(options.data_root),
+            progress=lambda done, total: shown.show("listening to the training clips", done, total),
+        )
+    except DataError as error:
+        complain(f"note: no training recordings to compare with: {error}")
+        return _Explained(attribution, [], None)
+    return _Explained(attribution, index.nearest(identifier, notes), index.familiarity(identifier, notes))
+
+
+def _write_report(target: str, file: str, notes: "Notes", answer: "Identification", more: _Explained | None) -> None:
+    from pianistid_core.report import identification_html
+
+    page = identification_html(
+        Path(file).name,
+        notes,
+        answer,
+        attribution=more.attribution if more else None,
+        neighbours=more.neighbours if more else (),
+        familiarity=more.familiarity if more else None,
+    )
+    write_atomically(Path(target), page.encode())
+
+
+def _say_explained(notes: "Notes", answer: "Identification", more: _Explained) -> None:
+    shapley = answer.shapley()
+    if shapley:
+        say()
+        say(f"What each concept gives of the probability of {answer.pianist} (exact Shapley values):")
+        before = answer.silence[answer.pianist]
+        say_table(
+            ("concept", "gives"),
+            [("nothing heard", f"{before:.3f}"), *((name, f"{value:+.3f}") for name, value in shapley.items())],
+        )
+    attribution = more.attribution
+    say()
+    say(f"The notes that mattered most for {attribution.pianist}:")
+    say_table(
+        ("at", "MIDI pitch", "velocity", "score"),
+        [
+            (
+                f"{notes.onsets_s[index]:.2f} s",
+                int(notes.pitches[index]),
+                int(notes.velocities[index]),
+                f"{attribution.scores[index]:+.3f}",
+            )
+            for index in attribution.strongest(_SHOWN_NOTES)
+        ],
+    )
+    for sentence in attribution.words:
+        say(f"note: {sentence}")
+    if more.neighbours:
+        say()
+        say("The most similar training recordings:")
+        say_table(
+            ("pianist", "recording", "similarity"),
+            [(one.pianist, one.track, one.similarity) for one in more.neighbours],
+        )
+    if more.familiarity:
+        say(f"note: {more.familiarity.words}")
+
+
+def _identifier(options: Namespace) -> "Identifier":
     from pianistid_core.config import load_config
     from pianistid_core.devices import choose_device
     from pianistid_core.identify import Identifier

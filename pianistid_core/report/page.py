@@ -127,12 +127,13 @@ def _along(notes: Notes, found: "Identification", attribution: "Attribution | No
     described = f"Piano roll of {len(notes)} notes in {clock(notes.duration_s)}, pitch upwards, time to the right."
     drawing, n_drawn = roll(notes, scores, described)
     likeliest = [next(iter(clip.probabilities)) for clip in found.clips]
+    share = f"{likeliest.count(found.pianist)} of {len(likeliest)}"
     columns = timeline(
         [(clip.start_s, clip.end_s) for clip in found.clips],
         [[clip.probabilities.get(who, 0.0) for who in shades] for clip in found.clips],
         list(shades.values()),
         notes.duration_s,
-        f"Probability by clip; {found.pianist} is the likeliest in {likeliest.count(found.pianist)} of {len(likeliest)}.",
+        f"Probability by clip; {found.pianist} is the likeliest in {share}.",
     )
     thinned = f" Of {len(notes):,} notes {n_drawn:,} are drawn." if n_drawn < len(notes) else ""
     meaning = (
@@ -244,7 +245,7 @@ def _neighbours(neighbours: Sequence["Neighbour"], familiarity: "Familiarity | N
     return section(
         "Most similar training recordings",
         paragraph(familiarity.words) if familiarity is not None else "",
-        table(("Pianist", "Recording", "Likest clip", "Similarity"), rows, numbers=(3,)) if rows else "",
+        table(("Pianist", "Recording", "Likest clip", "Similarity"), rows, numbers=(3,), long=(1,)) if rows else "",
         paragraph(
             "Similarity is the cosine between what the model hears in two recordings: 1 is alike, 0 has nothing in "
             "common. The same recording is never among them.",

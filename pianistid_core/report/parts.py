@@ -15,6 +15,7 @@ from pianistid_core.midi import Notes
 
 MAX_DRAWN_NOTES = 6000
 _LEVELS = 4
+_NARROWEST = 2.2  # of 1000: what is thinner than two pixels is not seen
 _KEY_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 _BLACK_KEYS = {1, 3, 6, 8, 10}
 _MAX_TEXT = 300
@@ -68,9 +69,11 @@ def paragraph(sentence: str, kind: str = "") -> str:
     return f"<p{f' class={kind!r}' if kind else ''}>{text(sentence, 1000)}</p>".replace("'", '"')
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """A table of cells that are HTML already; the columns in `numbers` stand to the right."""
-    right = {column: ' class="n"' for column in numbers}
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), long: Sequence[int] = ()
+) -> str:
+    """A table of cells that are HTML already; columns in `numbers` stand to the right, those in `long` may break."""
+    right = {column: ' class="n"' for column in numbers} | {column: ' class="long"' for column in long}
     head = "".join(f'<th scope="col"{right.get(i, "")}>{text(name)}</th>' for i, name in enumerate(headers))
     lines = [
         "<tr>" + "".join(f"<td{right.get(i, '')}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows
@@ -116,7 +119,7 @@ def roll(notes: Notes, scores: npt.NDArray[np.float64] | None, description: str)
     low, high = int(notes.pitches.min()) - 1, int(notes.pitches.max()) + 1
     length = max(notes.duration_s, 1.0)
     x0 = 1000 * notes.onsets_s[drawn] / length
-    x1 = np.maximum(1000 * notes.offsets_s[drawn] / length, x0 + 0.6)
+    x1 = np.maximum(1000 * notes.offsets_s[drawn] / length, x0 + _NARROWEST)
     y = high - notes.pitches[drawn].astype(int)
     levels = _levels(scores[drawn]) if scores is not None else np.zeros(len(drawn), int)
     black = "".join(f"M0 {high - pitch}h1000v1h-1000z" for pitch in range(low, high + 1) if pitch % 12 in _BLACK_KEYS)
@@ -186,4 +189,7 @@ def _thinned(n: int, scores: npt.NDArray[np.float64] | None) -> npt.NDArray[np.i
 def _levels(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Signed steps of -4 to 4 for scores; what is beyond all but the strongest hundredth has the last step."""
     reach = float(np.percentile(np.abs(scores), 99)) or 1.0
-    return np.round(np.clip(scores / reach, -1, 1) * _LEVELS).astype(np.int64)
+    # The root, because a few notes are far above all others and the rest would be one colour.
+    shares = np.sqrt(np.clip(np.abs(scores) / reach, 0, 1))
+    levels: npt.NDArray[np.int64] = (np.sign(scores) * np.round(shares * _LEVELS)).astype(np.int64)
+    return levels

@@ -14,8 +14,8 @@ STYLE = """
   --warn: #b3650b; --warn-paper: #fbeedb; --note: #3e8891;
   --melody: #0072b2; --harmony: #d55e00; --rhythm: #009e73; --dynamics: #b85c93;
   --rank0: #14626b; --rank1: #d55e00; --rank2: #4884fc; --rank3: #b85c93; --rank4: #904800;
-  --for1: #9dbdd0; --for2: #5f9dc4; --for3: #22628f; --for4: #0b3f66;
-  --against1: #dcbca2; --against2: #d89260; --against3: #b9601f; --against4: #7a3500; --zero: #d3cab9;
+  --for1: #83b1ce; --for2: #3a86b8; --for3: #22628f; --for4: #0b3f66;
+  --against1: #e0a476; --against2: #d0702a; --against3: #a55215; --against4: #7a3500; --zero: #b5a993;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -23,8 +23,8 @@ STYLE = """
     --warn: #e39a45; --warn-paper: #33271a; --note: #559ca4;
     --melody: #4ba3dc; --harmony: #ee8a3c; --rhythm: #2bbd94; --dynamics: #d98fb9;
     --rank0: #6cc0c9; --rank1: #ee8a3c; --rank2: #0084f0; --rank3: #d98fb9; --rank4: #ccb478;
-    --for1: #35566b; --for2: #3f8fc4; --for3: #72b1db; --for4: #a5d3f2;
-    --against1: #6b482e; --against2: #c8743a; --against3: #de9662; --against4: #f3b98a; --zero: #4a443a;
+    --for1: #316181; --for2: #3f8fc4; --for3: #72b1db; --for4: #a5d3f2;
+    --against1: #86512c; --against2: #c8743a; --against3: #de9662; --against4: #f3b98a; --zero: #6b6354;
   }
 }
 * { box-sizing: border-box; }
@@ -63,7 +63,7 @@ section { margin-top: 2.6rem; }
 svg { display: block; width: 100%; background: var(--card); border: 1px solid var(--line); }
 svg.roll { height: 15rem; border-radius: 0.4rem 0.4rem 0 0; }
 svg.timeline { height: 5.5rem; border-top: 0; border-radius: 0 0 0.4rem 0.4rem; }
-.keys { fill: var(--line); opacity: 0.35; }
+.keys { fill: var(--line); opacity: 0.25; }
 .note { fill: var(--note); }
 .level0 { fill: var(--zero); }
 .level1 { fill: var(--for1); } .level2 { fill: var(--for2); }
@@ -74,9 +74,13 @@ svg.timeline { height: 5.5rem; border-top: 0; border-radius: 0 0 0.4rem 0.4rem; 
 .legend { display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; max-width: none; }
 .legend i { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 0.15rem; margin-right: 0.4rem; }
 .wide { overflow-x: auto; margin-bottom: 0.8rem; }
-table { border-collapse: collapse; width: 100%; font-size: 0.93rem; }
+table { border-collapse: collapse; width: 100%; font-size: 0.93rem; overflow-wrap: normal; }
+td.long { overflow-wrap: anywhere; min-width: 11rem; }
+td .bars { min-width: 6rem; margin: 0.3rem 0 0; }
+td .line { grid-template-columns: 1fr; }
+td .name, td .value { display: none; }
 th { text-align: left; font-weight: 600; color: var(--soft); }
-th, td { padding: 0.32rem 0.7rem 0.32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: 0.32rem 1rem 0.32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .dot { display: inline-block; width: 0.62rem; height: 0.62rem; border-radius: 50%; border: 1px solid var(--soft); }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: 0.25rem 1.2rem; margin: 0; }
