@@ -1,5 +1,6 @@
 """The queue: each waiting run is trained exactly once and in order, whoever is killed when."""
 
+import json
 import os
 import shutil
 import timeit
@@ -12,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from pianistid_core import __main__ as command_line
 from pianistid_core import launch
-from pianistid_core.config import RunConfig, difference
+from pianistid_core.config import RunConfig, difference, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
@@ -338,3 +340,46 @@ def test_a_relative_folder_for_runs_is_frozen(
     (entry,) = paused.add([named("a", checkpoint_cfg={"checkpoint_dir": "elsewhere"})])
     assert entry.config.checkpoint_cfg.checkpoint_dir == str(tmp_path / "elsewhere")
     assert run_for(entry.config, paused.root).state().reason == WAITING
+
+
+# --- the command ---
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """What a command answers as JSON."""
+    assert command_line.main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_queue_by_command(paused: RunQueue, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = ("--data-root", str(paused.root.path))
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(named("a")))
+    added = [
+        said(capsys, "queue", "add", "--config", str(config), "--set", f"run={name}", *here)["run"] for name in "abc"
+    ]
+    assert added == ["tests/a", "tests/b", "tests/c"]
+    moved = said(capsys, "queue", "move", "tests/c", "1", *here)
+    assert moved["paused"] and [entry["run"] for entry in moved["waiting"]] == ["tests/c", "tests/a", "tests/b"]
+    left = said(capsys, "queue", "remove", "1", "tests/b", *here)
+    assert [entry["run"] for entry in left["waiting"]] == ["tests/a"]
+    assert command_line.main(["queue", "list", *here]) == 0
+    shown = capsys.readouterr().out
+    assert "tests/a" in shown and "is paused" in shown
+    assert command_line.main(["queue", "remove", "nothing", *here]) == 1
+    assert "those that wait: tests/a" in capsys.readouterr().err
+    assert command_line.main(["queue", "pause", *here]) == 0
+
+
+def test_a_sweep_by_command_waits_in_the_queue(
+    paused: RunQueue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(named("a")))
+    sweep = ("sweep", "--config", str(config), "--over", "batch_size=3..4", "--seeds", "1", "--data-root")
+    expected = ["tests/a-batch_size3-seed1", "tests/a-batch_size4-seed1"]
+    assert [run["run"] for run in said(capsys, *sweep, str(paused.root.path), "--dry-run")] == expected
+    assert paused.entries() == []
+    assert command_line.main([*sweep, str(paused.root.path)]) == 0
+    assert "2 runs queued; the queue is paused" in capsys.readouterr().out
+    assert [entry.run_id for entry in paused.entries()] == expected
