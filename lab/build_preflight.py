@@ -71,33 +71,70 @@ def result_of(store: DraftStore, draft_id: str) -> Result | None:
         return None
 
 
-def running() -> bool:
-    """Whether this draft's preflight runs now."""
-    job = jobs.find(job_key(state.draft().id))
-    return job is not None and job.running
+@dataclass(frozen=True)
+class Standing:
+    """Where the draft of this session stands with preflight: running, failed to run, done, or never asked for.
+
+    `changed` are the keys that differ from the config that the result is of; `sound`, whether there is a config now.
+    """
+
+    running: bool = False
+    error: str | None = None
+    result: Result | None = None
+    changed: tuple[str, ...] = ()
+    sound: bool = True
+
+    @property
+    def holding(self) -> Result | None:
+        """The result, if it is of the config as it stands."""
+        return self.result if self.sound and not self.changed else None
+
+    def in_words(self) -> str:
+        """The same in a few words."""
+        if self.running:
+            return "The preflight is running"
+        if self.error is not None:
+            return "The preflight could not be run"
+        if self.result is None:
+            return "No preflight yet"
+        if self.holding is None:
+            return "Changed since its preflight"
+        found = self.result.preflight
+        if not found.ok:
+            return "The preflight failed"
+        if found.estimate is None:
+            return "The preflight passed"
+        time_of_it = "left" if goes_on(found.estimate, self.result.config.epochs) else "in all"
+        return f"The preflight passed: about {about_time(found.estimate.total_s)} {time_of_it}"
 
 
-def draw(config: RunConfig | None) -> Result | None:
-    """Shows the preflight that runs, or the last one; gives the last one when it holds for the config as it stands."""
+def standing(config: RunConfig | None) -> Standing:
+    """Where the draft of this session stands, given its config, or None while it has faults."""
     draft_id = state.draft().id
     job = jobs.find(job_key(draft_id))
-    if job is not None and job.running:
-        with st.container(border=True, key="preflight"):
-            _watch(draft_id)
-        return None
-    if job is not None and job.error is not None:
-        with st.container(border=True, key="preflight"):
-            st.markdown("##### Preflight could not be run")
-            st.error(sentence(job.error), icon=":material/error:")
-            _done_checks(_underway().get(draft_id))
-        return None
+    if job is not None and (job.running or job.error is not None):
+        return Standing(running=job.running, error=None if job.running else job.error)
     result = result_of(state.draft_store(), draft_id)
-    if result is None:
-        return None
-    changed = [] if config is None else [key for key, _, _ in difference(result.config, config)]
+    if result is None or config is None:
+        return Standing(result=result, sound=config is not None)
+    return Standing(result=result, changed=tuple(key for key, _, _ in difference(result.config, config)))
+
+
+def draw(now: Standing) -> None:
+    """Shows the preflight that runs, or what came of the last one."""
+    if now.result is None and not now.running and now.error is None:
+        return
+    draft_id = state.draft().id
     with st.container(border=True, key="preflight"):
-        _draw_result(result, changed, config)
-    return result if config is not None and not changed else None
+        if now.running:
+            _watch(draft_id)
+        elif now.error is not None:
+            st.markdown("##### Preflight could not be run")
+            st.error(sentence(now.error), icon=":material/error:")
+            mine = _underway().get(draft_id)
+            draw_checks(mine.checks if mine is not None else [])
+        elif now.result is not None:
+            _draw_result(now.result, now)
 
 
 @st.fragment(run_every=0.7, key="preflight_watch")
@@ -114,12 +151,7 @@ def _watch(draft_id: str) -> None:
     st.markdown(":gray[:material/progress_activity: The next check is being made …]")
 
 
-def _done_checks(mine: Underway | None) -> None:
-    if mine is not None and mine.checks:
-        draw_checks(mine.checks)
-
-
-def _draw_result(result: Result, changed: Sequence[str], config: RunConfig | None) -> None:
+def _draw_result(result: Result, now: Standing) -> None:
     found = result.preflight
     failed = [check for check in found.checks if not check.ok]
     spent = sum(check.seconds for check in found.checks)
@@ -130,8 +162,8 @@ def _draw_result(result: Result, changed: Sequence[str], config: RunConfig | Non
     st.markdown(f"##### {title}")
     device = f" on {found.device}" if found.device else ""
     st.caption(plain(f"{count(len(found.checks), 'check')} in {duration(spent)}{device}.", 300))
-    if changed or config is None:
-        st.warning(plain(staleness(changed, result.config), 600), icon=":material/history:")
+    if now.holding is None:
+        st.warning(plain(staleness(now.changed, result.config), 600), icon=":material/history:")
     if failed:
         draw_checks(failed)
     if found.estimate is not None:
@@ -190,7 +222,7 @@ def goes_on(estimate: Estimate, epochs: int) -> bool:
 
 def about_time(span: Range) -> str:
     """The likely time, short."""
-    return "under 1 s" if span.likely < 1 else duration(span.likely)
+    return duration(max(1.0, span.likely))
 
 
 def in_words(estimate: Estimate, epochs: int) -> str:

@@ -45,6 +45,7 @@ def _with_config(action: Callable[[RunConfig], None]) -> None:
         action(config)
     except PianistIDError as error:
         state.complain(str(error))
+        state.notify(str(error))  # the page may be scrolled away from its top
 
 
 def _start(config: RunConfig) -> None:
@@ -91,7 +92,7 @@ def follow_started() -> None:
     st.switch_page("views/runs.py", query_params={state.RUN: run_id})
 
 
-def draw_bar(config: RunConfig | None, faults: Sequence[Fault]) -> None:
+def draw_bar(config: RunConfig | None, faults: Sequence[Fault], tried: build_preflight.Standing) -> None:
     """The state of the config in a few words, and the buttons; always in sight."""
     sound = config is not None
     with st.container(key="build_bar", horizontal=True, vertical_alignment="center", gap="small"):
@@ -99,12 +100,11 @@ def draw_bar(config: RunConfig | None, faults: Sequence[Fault]) -> None:
             if config is None:
                 st.markdown(f":red[:material/error: **{plain(build_form.summary(faults))}**]")
             else:
-                st.markdown(
-                    f":green[:material/check_circle:] **{plain(f'{config.experiment}/{config.run}', 80)}** is sound"
-                )
-        busy = build_preflight.running()
+                name = plain(f"{config.experiment}/{config.run}", 80)
+                st.markdown(f":green[:material/check_circle:] **{name}** is sound")
+            st.caption(plain(tried.in_words()))
         st.button(
-            "Preflight", key="preflight_go", icon=":material/flight_takeoff:", disabled=not sound or busy,
+            "Preflight", key="preflight_go", icon=":material/flight_takeoff:", disabled=not sound or tried.running,
             on_click=_with_config, args=(build_preflight.start,),
             help="Tries everything the run will do for a few seconds, and measures how long the whole will take.",
         )  # fmt: skip
@@ -113,9 +113,9 @@ def draw_bar(config: RunConfig | None, faults: Sequence[Fault]) -> None:
             help="Several values for up to two settings, or several seeds: many runs from one form.",
         )  # fmt: skip
         st.button(
-            "Add to queue", key="queue", icon=":material/playlist_add:", disabled=not sound,
+            "Queue", key="queue", icon=":material/playlist_add:", disabled=not sound,
             on_click=_with_config, args=(_queue,),
-            help="Starts when the runs before it have ended. The settings are frozen as they are now.",
+            help="Adds it to the queue: it starts when those before it have ended, with the settings as they are now.",
         )  # fmt: skip
         st.button(
             "Start now", key="start", type="primary", icon=":material/play_arrow:", disabled=not sound,

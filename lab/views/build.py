@@ -50,36 +50,40 @@ def draw_base(root: DataRoot) -> None:
     """What the form starts from, and the ways back."""
     draft = state.draft()
     is_run = draft.base.startswith(bases.RUN_PREFIX)
-    kind_key, key = f"base_kind:{draft.id}:{draft.generation}", f"base:{draft.id}:{draft.generation}"
-    kind_column, picker, back = st.columns([2, 4, 3], vertical_alignment="bottom")
-    kind = kind_column.segmented_control(
-        "Start from", [_PRESETS, _RUNS], default=_RUNS if is_run else _PRESETS, key=kind_key, required=True,
-        help="A preset that ships with the lab (the paper's sixteen, and two for a laptop), or a run of yours.",
-    )  # fmt: skip
-    known = bases.run_choices(root) if kind == _RUNS else bases.preset_choices()
-    names = list(known)
-    if draft.base not in known and is_run == (kind == _RUNS):
-        known[draft.base] = f"{bases.name_of(draft.base)} (not here any more)"
-        names.insert(0, draft.base)
-    picker.selectbox(
-        "Preset" if kind == _PRESETS else "Run", names, index=names.index(draft.base) if draft.base in names else None,
-        key=f"{key}:{kind}", format_func=lambda name: known.get(name, name), on_change=_picked,
-        args=(f"{key}:{kind}",), placeholder="Choose one, or type to search" if names else "There is no run yet",
-        disabled=not names, help="Type to search. Choosing one fills the form anew; Undo brings back what was there.",
-    )  # fmt: skip
-    with back.container(horizontal=True, horizontal_alignment="right"):
+    with st.container(key="build_base", horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control(
+            "Start from", [_PRESETS, _RUNS], default=_RUNS if is_run else _PRESETS, required=True,
+            key=f"base_kind:{draft.id}:{draft.generation}",
+            help="A preset that ships with the lab (the paper's sixteen, and two for a laptop), or a run of yours.",
+        )  # fmt: skip
+        _draw_picker(bases.run_choices(root) if kind == _RUNS else bases.preset_choices(), kind or _PRESETS)
         st.button(
             "Undo", key="undo", icon=":material/undo:", disabled=not draft.history, on_click=undo,
             help="Takes back the last change.",
         )  # fmt: skip
         st.button(
-            "Back to the preset" if not is_run else "Back to the run", key="back_to_base",
+            "Back to the run" if is_run else "Back to the preset", key="back_to_base",
             icon=":material/restart_alt:", on_click=take_base, args=(draft.base,), disabled=not _is_changed(),
             help="Sets everything as in what the form started from; Undo brings back what was there.",
         )  # fmt: skip
     summary = next((preset.summary for preset in bases.presets() if preset.name == draft.base), "")
     if summary:
         st.caption(plain(summary, 600))
+
+
+def _draw_picker(known: dict[str, str], kind: str) -> None:
+    draft = state.draft()
+    names = list(known)
+    if draft.base not in known and draft.base.startswith(bases.RUN_PREFIX) == (kind == _RUNS):
+        known[draft.base] = bases.name_of(draft.base)  # archived, or not here any more
+        names.insert(0, draft.base)
+    key = f"base:{draft.id}:{draft.generation}:{kind}"
+    st.selectbox(
+        "Run" if kind == _RUNS else "Preset", names, index=names.index(draft.base) if draft.base in names else None,
+        key=key, format_func=lambda name: known.get(name, name), on_change=_picked, args=(key,), disabled=not names,
+        placeholder="Choose one, or type to search" if names else "There is no run yet",
+        help="Type to search. Choosing one fills the form anew; Undo brings back what was there.",
+    )  # fmt: skip
 
 
 def _picked(key: str) -> None:
@@ -112,13 +116,14 @@ def page() -> None:
     if config is not None:
         build_start.draw_name_taken(config)
         build_start.draw_doctor(config)
-    build_start.draw_bar(config, faults)
+    tried = build_preflight.standing(config)
+    build_start.draw_bar(config, faults, tried)
     build_start.draw_news()
     build_form.draw_faults(fields)
-    measured = build_preflight.draw(config)
+    build_preflight.draw(tried)
     if state.draft().sweep.open:
         with st.container(border=True, key="sweep_panel"):
-            found = build_sweep.draw(config, fields, measured)
+            found = build_sweep.draw(config, fields, tried.holding)
             if found is not None:
                 build_start.draw_queue_sweep(found)
     left, right = st.container(key="build_sides").columns([3, 2], gap="large")
