@@ -223,7 +223,7 @@ def _notes_that_mattered(notes: Notes, attribution: "Attribution | None") -> str
                 str(int(notes.velocities[index])),
                 signed(score, 3),
                 bars([Bar("", score / reach, "", FOR if score >= 0 else AGAINST)], both_ways=True),
-                *((mostly,) if shares else ()),
+                *((text(mostly),) if shares else ()),
             )
         )
     headers = ["Time", "Note", "Velocity", "Score", "", *(("Mostly as",) if attribution.by_concept else ())]

@@ -65,8 +65,9 @@ def section(title: str, *content: str) -> str:
 
 
 def paragraph(sentence: str, kind: str = "") -> str:
-    """A paragraph of foreign or own text."""
-    return f"<p{f' class={kind!r}' if kind else ''}>{text(sentence, 1000)}</p>".replace("'", '"')
+    """A paragraph of foreign or own text; nothing where there is none."""
+    kind = f' class="{kind}"' if kind else ""
+    return f"<p{kind}>{text(sentence, 1000)}</p>" if sentence else ""
 
 
 def table(
