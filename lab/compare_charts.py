@@ -61,30 +61,48 @@ def curves(lines: Sequence[Line], label: str, metric: Metric, palette: Palette, 
         x_axis |= {"min": 1, "minInterval": 1, "max": max(2, longest)}
     tooltip: dict[str, Any] = {"trigger": "axis", "confine": True, "order": "valueDesc"}
     tooltip["valueFormatter"] = "%.1f %%" if metric.is_share else "%.4g"
-    wide = 150 if len(lines) <= _LABELLED else 18
     option = {
         "animation": False,
         "tooltip": tooltip,
-        "legend": {
-            "top": 0, "left": 0, "right": 0, "type": "scroll", "icon": "roundRect", "itemHeight": 4, "itemWidth": 18,
-            "data": [line.name for line in lines],
-        },
-        "grid": {"left": 4, "right": wide, "top": 38, "bottom": 4, "containLabel": True},
+        "legend": _legend(lines, metric),
+        "grid": {"left": 4, "right": 150, "top": 38, "bottom": 4, "containLabel": True},
         "xAxis": x_axis,
         "yAxis": y_axis,
         "series": series,
-        "media": [
-            {"query": {"maxWidth": 560}, "option": {"grid": {"right": 18}, "series": _unnamed(series)}},
-            {"option": {"grid": {"right": wide}}},
-        ],
-    }  # fmt: skip
+        "media": _media(lines, series),
+    }
     return Chart(option, _curves_in_words(lines, label, metric), 400)
+
+
+def _legend(lines: Sequence[Line], metric: Metric) -> dict[str, Any]:
+    """The names with their lines, in the order in which the lines end."""
+
+    def end(line: Line) -> float:
+        last = next((value for value in reversed(line.y) if value is not None), None)
+        return float("-inf") if last is None else last if metric.more_is_better is not False else -last
+
+    names = [line.name for line in sorted(lines, key=end, reverse=True)]
+    return {"type": "scroll", "itemWidth": 30, "data": names}
+
+
+def _media(lines: Sequence[Line], series: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Few lines have their names at their ends, many in a column beside them; on a narrow screen, above them."""
+    above = {"orient": "horizontal", "top": 0, "left": 0, "right": 0, "textStyle": {"width": None}}
+    beside = {
+        "orient": "vertical", "top": 30, "left": "auto", "right": 0,
+        "textStyle": {"width": 150, "overflow": "truncate"},
+    }  # fmt: skip
+    few = len(lines) <= _LABELLED
+    narrow = {"grid": {"right": 18, "top": 38}, "legend": above, "series": _unnamed(series)}
+    wide = {"grid": {"right": 150 if few else 212, "top": 38}, "legend": above if few else beside}
+    return [{"query": {"maxWidth": 620}, "option": narrow}, {"option": wide}]
 
 
 def _curve(line: Line, x: Sequence[float], scale: float, palette: Palette, *, named: bool) -> dict[str, Any]:
     colour = colour_of(line.slot, palette)
     return {
-        "name": line.name, "type": "line", "color": colour, "showSymbol": len(x) < 2, "symbolSize": 8,
+        "name": line.name, "type": "line", "color": colour, "showSymbol": len(x) < 2,
+        "symbol": "circle" if len(x) < 2 else "none", "symbolSize": 8,
         "lineStyle": {"width": 2.2, "type": _DASHES[line.slot // N_COLOURS % len(_DASHES)]},
         "data": [[place, None if v is None else round(scale * v, 6)] for place, v in zip(x, line.y, strict=True)],
         "emphasis": {"focus": "series", "lineStyle": {"width": 3.5}},
@@ -220,7 +238,9 @@ def _between(interval: Interval | None) -> str:
 
 def difference(value: float, low: float, high: float, names: tuple[str, str], palette: Palette) -> Chart:
     """One difference of accuracies, b less a, with its interval: left of nought a is better, right of it b."""
-    reach = max(0.05, float(np.ceil(20 * 1.1 * max(abs(low), abs(high))) / 20))
+    widest = 1.1 * max(abs(low), abs(high))
+    step = 0.05 if widest <= 0.2 else 0.1 if widest <= 0.5 else 0.25
+    reach = step * max(1, int(np.ceil(widest / step)))
     sure = low > 0 or high < 0
     colour = palette.of_series(0) if sure else palette.ink_soft
     option = {
@@ -229,7 +249,7 @@ def difference(value: float, low: float, high: float, names: tuple[str, str], pa
         "tooltip": {"trigger": "item", "formatter": "{b}", "confine": True},
         "xAxis": {
             "type": "value", "min": round(-100 * reach), "max": round(100 * reach),
-            "interval": 5 if reach <= 0.2 else 10 if reach <= 0.5 else 25,
+            "interval": round(100 * step),
             "axisLabel": {"formatter": "{value}"},
         },
         "yAxis": {"type": "category", "data": [""], "show": False},

@@ -213,7 +213,11 @@ def config(chosen: Sequence[Subject]) -> None:
         rows = differing
     rows = {key: row for key, row in rows.items() if key not in NAMES}
     if not rows:
-        st.info("These runs have the same config but for their names.", icon=":material/equal:")
+        words = "These runs have the same config but for their names."
+        st.info(
+            words if len(chosen) > 1 else "One run differs from nothing. Choose a second, or show all keys.",
+            icon=":material/equal:",
+        )  # fmt: skip
         return
     table = pd.DataFrame(
         [
@@ -355,13 +359,13 @@ def better(chosen: Sequence[Subject]) -> None:
             about=f"{by}; the bar is its 95 % interval.", data=lambda: test_table(test),
         )  # fmt: skip
     with right:
-        st.subheader("Recordings", anchor=False)
+        st.subheader("How the recordings fall", anchor=False)
         table = pd.DataFrame(
             [
-                ("Both name", test.a_right - test.only_a), ("Only A names", test.only_a), ("Only B names", test.only_b),
-                ("Neither names", test.n - test.b_right - test.only_a), ("All", test.n),
+                ("Both", test.a_right - test.only_a), ("Only A", test.only_a), ("Only B", test.only_b),
+                ("Neither", test.n - test.b_right - test.only_a), ("All", test.n),
             ],
-            columns=["", "n"],
+            columns=["Who names it", "Recordings"],
         )  # fmt: skip
         st.dataframe(table, hide_index=True, key="compare_pairs", height="content", alt="How the recordings fall.")
     _disputed(heard_a, heard_b)

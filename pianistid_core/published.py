@@ -65,14 +65,22 @@ def reproductions(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     wanted = _configs_of_rows()
     found: dict[str, dict[str, tuple[str, ...]]] = {preset: {} for preset in wanted}
     for id, config in configs.items():
-        mine = _of_the_experiment(config)
         for preset, theirs in wanted.items():
-            if mine.keys() != theirs.keys():
-                continue
-            differs = tuple(key for key, value in theirs.items() if mine[key] != value)
-            if _STILL_CLOSE.issuperset(differs):
+            differs = _differs(config, theirs)
+            if differs is not None:
                 found[preset][id] = differs
     return found
+
+
+def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The keys in which a run differs from a row, None when it is another experiment; mostly the first keys tell."""
+    differs = []
+    for key, value in theirs.items():
+        if key not in config or config[key] != value:
+            if key not in _STILL_CLOSE:
+                return None
+            differs.append(key)
+    return tuple(differs) if _of_the_experiment(config).keys() == theirs.keys() else None
 
 
 @cache

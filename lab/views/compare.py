@@ -58,7 +58,7 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
     here = [id for id in asked if id in by_id][: data.MAX_RUNS]
     if here != st.session_state.get(RUNS, st.query_params.get_all(RUNS)):
         st.session_state[RUNS] = here
-    words, picker, link = st.columns([2, 5, 1], vertical_alignment="bottom")
+    words, _, link = st.columns([5, 4, 1], vertical_alignment="bottom")
     text = words.text_input(
         "Show only", key="compare_filter", bind="query-params", max_chars=1000, icon=":material/filter_alt:",
         placeholder="accuracy > 0.7",
@@ -74,7 +74,7 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
         run.id for run in everything if not run.labels.archived and (not text or wanted.matches(run, index.config(run)))
     ]
     options = [*here, *(id for id in fitting if id not in here)]
-    picked = picker.multiselect(
+    picked = st.multiselect(
         "Runs", options, key=RUNS, bind="query-params", max_selections=data.MAX_RUNS, on_change=forget_gone,
         placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line, wrap=True,
         help=f"Up to {data.MAX_RUNS} runs, newest first; type to search.",

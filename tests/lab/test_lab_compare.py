@@ -129,7 +129,10 @@ def test_only_keys_that_differ_are_shown(tmp_path: Path, monkeypatch: pytest.Mon
     assert table.to_dict("records") == [{"Key": "optim_cfg.lr", "one": "0.002", "two": "0.01"}]
     at.toggle(key="compare_keys").set_value(True).run()
     assert len(at.dataframe[0].value) > 20
-    same = lab(tmp_path, monkeypatch, PAGE, runs="study/one", compare_tab="Config")
+    alone = lab(tmp_path, monkeypatch, PAGE, runs="study/one", compare_tab="Config")
+    assert "One run differs from nothing" in words(alone)
+    a_measured_run(tmp_path, "twin", "xx")
+    same = lab(tmp_path, monkeypatch, PAGE, runs="study/one,study/twin", compare_tab="Config")
     assert "the same config but for their names" in words(same)
 
 
@@ -300,5 +303,5 @@ def test_charts_are_plain_data_whatever_the_runs_hold() -> None:
     plain_json(compare_charts.intervals([], COLOURS, what="Right"))
     chart = compare_charts.difference(-0.1, -0.3, 0.1, ("one", "two"), COLOURS)
     assert "Accuracy of two less that of one: -10.0 points (-30.0 to +10.0)" in chart.alt
-    assert plain_json(chart)["xAxis"]["max"] == 35
+    assert plain_json(chart)["xAxis"]["max"] == 40
     plain_json(compare_charts.small_matrix(np.array([[0, 0], [0, 2]]), ["A", "B"], COLOURS))
