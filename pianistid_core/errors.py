@@ -14,6 +14,7 @@
     ├── ModelError           an architecture, or an input to it, that cannot be
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── RunError             a run that is missing, busy or damaged
+    ├── FilterError          a filter of runs that cannot be read
     ├── SoundError           the piano's sound cannot be made
     └── TrackingError        an experiment tracker that cannot be reached
 
@@ -100,6 +101,14 @@ class RunError(PianistIDError):
 
 class SoundError(PianistIDError):
     """The piano's sound cannot be made here: its sound font or its renderer is missing or broken."""
+
+
+class FilterError(PianistIDError):
+    """A filter that cannot be read: what is wrong, where, and what is allowed; `position` counts characters from 0."""
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        self.position = position
+        super().__init__(f"at character {position + 1}: {message}")
 
 
 class TrackingError(PianistIDError):

@@ -15,9 +15,11 @@ from functools import cache
 from typing import Any
 
 from pianistid_core.config import config_fields
-from pianistid_core.errors import PianistIDError
+from pianistid_core.errors import FilterError
 from pianistid_core.runs import STATUSES, RunSummary, describe_time
 from pianistid_core.schema import closest
+
+__all__ = ["MAX_CHARACTERS", "FilterError", "RunFilter", "config_keys", "known_names", "parse_filter"]
 
 MAX_CHARACTERS = 1000
 MAX_DEPTH = 30
@@ -61,14 +63,6 @@ _METRICS = (
 )  # fmt: skip
 _WORDS = {"true": True, "True": True, "false": False, "False": False}
 _CHOICES = ("encoder_module", "optim_type", "sched_type", "loss_type")
-
-
-class FilterError(PianistIDError):
-    """A filter that cannot be read: what is wrong, where, and what is allowed; `position` counts characters from 0."""
-
-    def __init__(self, message: str, position: int = 0) -> None:
-        self.position = position
-        super().__init__(f"at character {position + 1}: {message}")
 
 
 class _RefusedError(Exception):
