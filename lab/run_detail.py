@@ -19,7 +19,7 @@ from components.figures import show_figures
 from guard import guard, guarded
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
-from pianistid_core.runs import WAITING, Failure, Run, RunState, RunSummary
+from pianistid_core.runs import STARTING, WAITING, Failure, Run, RunState, RunSummary
 from wording import duration, one_line, percent, plain, sentence
 
 TICK_S = 1.5
@@ -195,6 +195,8 @@ def progress_in_words(now: RunState, progress: Mapping[str, Any], asked: str | N
     """Where a training is, how fast, and when it should be done; or that it is about to stop."""
     if now.status == "queued" and now.reason == WAITING:
         return "Waiting in the queue"
+    if now.status == "queued" and now.reason != STARTING:
+        return f"Not begun: {now.reason}" if now.reason else "Not begun"
     if now.status == "queued" or not progress:
         return "Starting: reading the data and building the network"
     words = f"{STOPPING[asked]}. " if asked in STOPPING else ""

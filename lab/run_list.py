@@ -95,27 +95,36 @@ def no_match(runs: Sequence[RunSummary]) -> tuple[str, ...]:
     return ()
 
 
-def toolbar(index: RunIndex, runs: Sequence[RunSummary]) -> list[RunSummary]:
-    """Filter, order and archive; gives the runs to show, in order."""
-    for key, default in (("runs_filter", ""), ("runs_sort", run_table.NEWEST), ("runs_archived", False)):
-        remember(key, default)
-    words, examples, order, away = st.columns([5, 1.2, 2.2, 1.8], vertical_alignment="bottom")
-    text = words.text_input(
+def fields() -> tuple[str | None, str | None, bool]:
+    """The fields of the toolbar: the filter, the order, and whether archived runs are shown."""
+    text = st.text_input(
         "Filter", key="runs_filter", bind="query-params", placeholder='accuracy > 0.7 and "baseline" in tags',
         max_chars=1000, icon=":material/filter_alt:",
         help="Words to look for, or an expression over config keys, figures, tags and state. Enter applies it.",
     )  # fmt: skip
-    with examples.popover("Examples", icon=":material/help:", type="tertiary", key="filter_help"):
+    with st.popover(
+        "Examples", icon=":material/help:", type="tertiary", key="filter_help", help="What a filter can ask for."
+    ):
         st.markdown("**What can be asked**")
         for expression, meaning in EXAMPLES:
             st.code(expression, language=None)
             st.caption(plain(meaning))
-    sort = order.selectbox(
-        "Order", list(run_table.ORDERS), key="runs_sort", bind="query-params", help="Which runs come first."
+    sort = st.selectbox(
+        "Order", list(run_table.ORDERS), key="runs_sort", bind="query-params", width=190, help="Which runs come first."
     )
-    archived = away.toggle(
+    archived = st.toggle(
         "Archived", key="runs_archived", bind="query-params", help="Shows archived runs among the others."
     )
+    return text, sort, archived
+
+
+def toolbar(index: RunIndex, runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Filter, order and archive; gives the runs to show, in order."""
+    for key, default in (("runs_filter", ""), ("runs_sort", run_table.NEWEST), ("runs_archived", False)):
+        remember(key, default)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="runs_toolbar"):
+        text, sort, archived = fields()
+
     try:
         wanted = parse_filter(text or "")
     except PianistIDError as error:
@@ -184,7 +193,7 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
             args=args, help=help,
         )  # fmt: skip
 
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="bulk_row"):
         st.markdown(f"**{len(ids)}** chosen", width="content")
         one = ids[0] if ids else ""
         act("Open", "open", "open_in_full", len(ids) != 1, open_run, (one,), "Shows the chosen run.")

@@ -128,7 +128,7 @@ def waiting(queue: RunQueue, entry: QueueEntry, place: int, n: int, when: str) -
             ("top", "Next", ":material/vertical_align_top:", place == 0, 0),
         ):
             st.button(
-                label, key=f"{action}_{entry.id}", icon=icon, disabled=off, on_click=move, args=(to,),
+                label, key=f"{action}_{entry.id}", type="tertiary", icon=icon, disabled=off, on_click=move, args=(to,),
                 help=f"Moves it: {label.lower()}.",
             )  # fmt: skip
         st.button(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pianistid_core.runs import WAITING, RunSummary
+from pianistid_core.runs import STARTING, RunSummary
 from runs_table import PERCENT, STATES, progress_of
 from wording import duration, one_line
 
@@ -38,7 +38,7 @@ def ordered(runs: Sequence[RunSummary], order: str | None) -> list[RunSummary]:
 def state_word(run: RunSummary) -> str:
     """A run's state as the list says it."""
     if run.state.status == "queued":
-        return "Waiting" if run.state.reason == WAITING else "Starting"
+        return "Starting" if run.state.reason == STARTING else "Waiting"
     return STATES[run.state.status][0]
 
 
