@@ -368,7 +368,8 @@ def test_the_queue_by_command(paused: RunQueue, tmp_path: Path, capsys: pytest.C
     assert "tests/a" in shown and "is paused" in shown
     assert command_line.main(["queue", "remove", "nothing", *here]) == 1
     assert "those that wait: tests/a" in capsys.readouterr().err
-    assert command_line.main(["queue", "pause", *here]) == 0
+    assert said(capsys, "runs", "stop", "tests/a", *here) == {"id": "tests/a", "removed": True}
+    assert said(capsys, "queue", "pause", *here) == {"paused": True, "waiting": []}
 
 
 def test_a_sweep_by_command_waits_in_the_queue(

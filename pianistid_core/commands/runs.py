@@ -172,7 +172,12 @@ def _stop(options: Namespace) -> int:
         launch.stop_and_wait(run, options.kind)
     else:
         launch.stop(run, options.kind)
-    if options.json:
+    if not run.path.is_dir():  # it waited in the queue and had never trained
+        if options.json:
+            say_json({"id": run.id, "removed": True})
+        else:
+            say(f"run {run.id} was taken out of the queue; it had not trained, so nothing of it is left")
+    elif options.json:
         say_json(describe(run))
     else:
         say(f"run {run.id} " + (f"is {run.state().status}" if options.wait else "was asked to stop"))
