@@ -124,7 +124,10 @@ def draw_header(fields: Fields) -> None:
 
 
 def draw(fields: Fields) -> None:
-    """The form: a search, and a tab for each group of settings with the number of faults in its name."""
+    """The form: a search, and a tab for each group of settings.
+
+    The names of the tabs never change, since the browser would go back to the first one.
+    """
     search, advanced = st.columns([3, 2], vertical_alignment="bottom")
     text = search.text_input(
         "Find a setting", key="find_setting", icon=":material/search:", placeholder="learning rate, pooling, seed …",
@@ -138,9 +141,7 @@ def draw(fields: Fields) -> None:
         _draw_found(text[:100], fields)
         return
     visible = by_card(forms.shown(fields.all, fields.form, fields.now))
-    wrong = counts(fields.form.faults)
-    names = [f"{tab} ({wrong[tab]})" if tab in wrong else tab for tab in TABS]
-    for (tab, cards), drawn in zip(TABS.items(), st.tabs(names, key="form_tab"), strict=True):
+    for (tab, cards), drawn in zip(TABS.items(), st.tabs(list(TABS), key="form_tab"), strict=True):
         with drawn:
             for card in cards:
                 _draw_card(card, visible.get((tab, card.title), []), fields.form)
@@ -173,8 +174,8 @@ def _draw_found(text: str, fields: Fields) -> None:
                     forms.draw_field(info, fields.form)
             else:
                 one.markdown(f":gray[{plain(info.label)}]")
-            section = fields.labels.get(info.section, "")
-            where = ", ".join(part for part in (place_of(info.key), section) if part)
+            places = (place_of(info.key), fields.labels.get(info.section, ""))
+            where = ", ".join(dict.fromkeys(place for place in places if place))
             two.caption(plain(waits, 300) if waits else f"{plain(where)}  \n{plain(info.help, 300)}")
         if len(hits) > 24:
             st.caption(f"The first 24 of {len(hits)}; another word narrows them down.")

@@ -152,6 +152,7 @@ def _watch(draft_id: str) -> None:
 
 
 def _draw_result(result: Result, now: Standing) -> None:
+    """What came of it: in full while it holds, else folded away behind what has changed since."""
     found = result.preflight
     failed = [check for check in found.checks if not check.ok]
     spent = sum(check.seconds for check in found.checks)
@@ -159,11 +160,19 @@ def _draw_result(result: Result, now: Standing) -> None:
         title = f":red[:material/error:] Preflight: {count(len(failed), 'check')} failed"
     else:
         title = ":green[:material/check_circle:] Preflight passed"
-    st.markdown(f"##### {title}")
     device = f" on {found.device}" if found.device else ""
-    st.caption(plain(f"{count(len(found.checks), 'check')} in {duration(spent)}{device}.", 300))
+    took_all = plain(f"{count(len(found.checks), 'check')} in {duration(spent)}{device}.", 300)
     if now.holding is None:
-        st.warning(plain(staleness(now.changed, result.config), 600), icon=":material/history:")
+        st.markdown("##### :gray[:material/history:] An earlier preflight")
+        st.caption(plain(staleness(now.changed, result.config), 600))
+        with st.expander("What it found", icon=":material/checklist:", key="preflight_checks"):
+            st.markdown(f"**{title}**, {took_all}")
+            if found.estimate is not None:
+                draw_estimate(found.estimate, result.config.epochs)
+            draw_checks(found.checks)
+        return
+    st.markdown(f"##### {title}")
+    st.caption(took_all)
     if failed:
         draw_checks(failed)
     if found.estimate is not None:

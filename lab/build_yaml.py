@@ -91,8 +91,7 @@ def _back_to_the_form() -> None:
 def draw(config: RunConfig | None) -> None:
     """Two tabs: the YAML, and the differences from what the form started from."""
     changes, trouble = _changes(config)
-    n = "" if changes is None else f" ({len(changes)})"
-    text, changed = st.tabs(["YAML", f"Changes{n}"], key="text_tab")
+    text, changed = st.tabs(["YAML", "Changes"], key="text_tab")
     with text:
         _draw_yaml(config)
     with changed:
@@ -116,14 +115,13 @@ def _draw_yaml(config: RunConfig | None) -> None:
     key = f"yaml:{draft.id}:{draft.generation}"
     if draft.yaml_text is None or key not in st.session_state:
         st.session_state[key] = text
+    if draft.yaml_faults:
+        _draw_yaml_faults(draft.yaml_faults)
     st.container(key="yaml_box").text_area(
         "YAML", key=key, height=560, on_change=_edited, args=(key,), label_visibility="collapsed",
         help="Edit or paste, then press Ctrl+Enter or leave the box: the form follows. The form's changes show here.",
     )  # fmt: skip
-    if draft.yaml_faults:
-        _draw_yaml_faults(draft.yaml_faults)
-    else:
-        st.caption("Edit or paste, then press Ctrl+Enter: the form follows.")
+    st.caption("Edit or paste, then press Ctrl+Enter: the form follows.")
     with st.container(horizontal=True, vertical_alignment="center"):
         name = f"{draft.values.get('run') or 'config'}.yaml"
         st.download_button(

@@ -57,15 +57,16 @@ def draw_base(root: DataRoot) -> None:
             help="A preset that ships with the lab (the paper's sixteen, and two for a laptop), or a run of yours.",
         )  # fmt: skip
         _draw_picker(bases.run_choices(root) if kind == _RUNS else bases.preset_choices(), kind or _PRESETS)
-        st.button(
-            "Undo", key="undo", icon=":material/undo:", disabled=not draft.history, on_click=undo,
-            help="Takes back the last change.",
-        )  # fmt: skip
-        st.button(
-            "Back to the run" if is_run else "Back to the preset", key="back_to_base",
-            icon=":material/restart_alt:", on_click=take_base, args=(draft.base,), disabled=not _is_changed(),
-            help="Sets everything as in what the form started from; Undo brings back what was there.",
-        )  # fmt: skip
+        with st.container(horizontal=True, width="content"):
+            st.button(
+                "Undo", key="undo", icon=":material/undo:", disabled=not draft.history, on_click=undo,
+                help="Takes back the last change.",
+            )  # fmt: skip
+            st.button(
+                "Back to the run" if is_run else "Back to the preset", key="back_to_base",
+                icon=":material/restart_alt:", on_click=take_base, args=(draft.base,), disabled=not _is_changed(),
+                help="Sets everything as in what the form started from; Undo brings back what was there.",
+            )  # fmt: skip
     summary = next((preset.summary for preset in bases.presets() if preset.name == draft.base), "")
     if summary:
         st.caption(plain(summary, 600))
