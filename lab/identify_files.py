@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+import palette
 from identify_answer import Answer
 from identify_work import Insight
 from wording import one_line
@@ -42,9 +43,11 @@ def downloads(answer: Answer, found: "Identification", insight: Insight) -> None
         notes = answer.notes
         if notes is None:
             return ""
+        names = list(found.probabilities)
+        paper = palette.of_theme("light")
         return identification_html(
             answer.given.name, notes, found, attribution=insight.attribution, neighbours=insight.neighbours or (),
-            familiarity=insight.familiarity,
+            familiarity=insight.familiarity, colours={name: paper.of_pianist(name, names) for name in names},
         )  # fmt: skip
 
     st.subheader("Take it away")

@@ -138,6 +138,8 @@ def _alone_and_without(who: str, alone: "dict[str, Probabilities]", without: "di
             chart = charts.subset_bars(names, values, notes, series, reach=reach)
             chart.option["grid"]["right"] = 150  # room for whom it hears instead
             show_chart(chart, key=key)
+            rows = [{"concepts": name, **result} for name, result in zip(names, results.values(), strict=True)]
+            show_data(rows, key=key, name=f"concepts-{key}", alt=f"{title}: each pianist's probability.")
 
 
 def _note(result: "Probabilities", who: str) -> str:

@@ -8,13 +8,14 @@ import pytest
 import identify_work
 import palette
 from components.piano_roll import Moments
-from identify_answer import compared, how_sure, moment_rows
+from identify_answer import compared, how_sure, moment_rows, moments_of
 from identify_charts import MINUS, points, ranking, waterfall
 from identify_files import file_stem
 from identify_sources import Given, told_apart
 from identify_why import pitch_name, right_alone
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.identify import Identifier
+from pianistid_core.evaluation import CONCEPT_SUBSETS
+from pianistid_core.identify import ClipResult, Identification, Identifier
 from pianistid_core.profiles import Profile, Profiles
 from pianistid_core.run_config import run_for
 from pianistid_core.training import train
@@ -99,6 +100,41 @@ def test_a_file_gets_a_harmless_name(name: str, stem: str) -> None:
 def test_the_lines_as_a_table() -> None:
     rows = moment_rows(Moments([(0, 30)], ["Ada", "Bela"], [0, 1], np.array([[0.75, 0.25]])))
     assert rows == [{"start_s": 0, "end_s": 30, "Ada": 0.75, "Bela": 0.25}]
+
+
+def found_in(clips: int, concepts: bool) -> Identification:
+    heard = {"Ada": 0.6, "Bela": 0.3, "Clio": 0.1}
+    return Identification(
+        probabilities=heard,
+        clips=tuple(ClipResult(30.0 * n, 30.0 * (n + 1), heard) for n in range(clips)),
+        concepts={kept: heard for kept in CONCEPT_SUBSETS} if concepts else {},
+        skipped=(), warnings=(), model="a model", duration_s=30.0 * clips, n_notes=100,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("concepts", [True, False])
+def test_clips_stand_for_the_moments_until_windows_are_there(concepts: bool) -> None:
+    moments = moments_of(found_in(3, concepts), identify_work.Insight())
+    assert list(moments.spans_s) == [(0.0, 30.0), (30.0, 60.0), (60.0, 90.0)]
+    assert list(moments.names) == ["Ada", "Bela", "Clio"]
+    assert moments.shares.tolist() == [[0.6, 0.3, 0.1]] * 3
+    assert set(moments.concepts) == ({"Melody", "Harmony", "Rhythm", "Dynamics"} if concepts else set())
+    assert not moments.smooth
+
+
+def test_who_leads_by_one_concept_alone_is_among_the_names() -> None:
+    names = tuple("ABCDEFGHIJ")
+    shares = np.tile(np.linspace(0.3, 0.0, 10), (2, 1))
+    alone = np.zeros((2, 10))
+    alone[1, 9] = 1.0
+    insight = identify_work.Insight(
+        windows=identify_work.Windows(((0, 30), (10, 40)), names, shares, {"melody": alone})
+    )
+    moments = moments_of(found_in(2, True), insight)
+    assert list(moments.names) == [*"ABCDE", "J"]
+    assert moments.smooth
+    assert moments.concepts["Melody"][1].tolist() == [0, 0, 0, 0, 0, 1]
+    assert len(set(moments.colours)) == 6, "each has a colour of their own"
 
 
 def test_keys_have_names() -> None:

@@ -181,7 +181,7 @@ def test_what_is_played_on_the_computers_keys_is_identified(page: Page, trained_
     expect(board.locator(".state")).to_have_text(re.compile(r"^Take 1: \d+ s, 48 notes\.$"))
     expect(page.locator(".st-key-headline")).to_contain_text("Your take 1", timeout=LIVE_MS)
     answered(page, trained_root)
-    page.get_by_role("button", name="Clear").click()
+    board.get_by_role("button", name="Clear").click()
     expect(page.locator(".st-key-headline")).to_have_count(0)
 
 

@@ -113,7 +113,7 @@ def test_fifty_files_at_once_and_one_too_many(trained_root: DataRoot, monkeypatc
 
 def test_a_file_over_the_limit_is_refused_in_words(trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     at = identify(trained_root, monkeypatch, ("huge.mid", b"MThd" + bytes(21 * 2**20)))
-    assert "the file has 21 MB; at most 20 MB are taken" in words(at).lower()
+    assert "The file has 21 MB; at most 20 MB are taken" in words(at)
     assert not players(at)
 
 
