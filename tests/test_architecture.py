@@ -32,8 +32,8 @@ LEVELS = [
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "learning"],
     ["mlflow_server", "sweep", "published", "queue_files"],
     ["training", "identify"],
-    ["attribution", "neighbours", "profiles", "preflight"],
-    ["explanation"],
+    ["attribution", "neighbours", "profiles", "preflight_trial"],
+    ["explanation", "preflight"],
     ["report"],
     ["launch"],
     ["run_queue"],
@@ -42,10 +42,22 @@ LEVELS = [
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 FORBIDDEN_IN_CORE = {"streamlit", "plotly", "lab"}
-HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"} | {"scipy", "captum", "midirenderer"}
-MAY_IMPORT_TORCH = {"loader", "evaluation", "checkpoints", "training", "identify", "models", "optimisation", "devices", "learning"} | {
-    "attribution", "neighbours", "profiles", "preflight", "explanation"
+HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", "pandas"} | {
+    "scipy",
+    "captum",
+    "midirenderer",
 }
+MAY_IMPORT_TORCH = {
+    "loader",
+    "evaluation",
+    "checkpoints",
+    "training",
+    "identify",
+    "models",
+    "optimisation",
+    "devices",
+    "learning",
+} | {"attribution", "neighbours", "profiles", "preflight_trial", "explanation"}
 
 
 def modules(folder: Path) -> list[Path]:

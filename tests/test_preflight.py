@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pianistid_core import __main__ as command_line
-from pianistid_core import preflight as preflight_module
+from pianistid_core import preflight_trial
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot, SplitEntry, write_split
 from pianistid_core.preflight import Check, Preflight, preflight, run_preflight
@@ -31,8 +31,8 @@ ALL = (
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few batches are enough to see that they are made."""
-    monkeypatch.setattr(preflight_module, "_ENOUGH_TRAINING_S", 0.2)
-    monkeypatch.setattr(preflight_module, "_MAX_TRAINING_S", 0.2)
+    monkeypatch.setattr(preflight_trial, "_ENOUGH_TRAINING_S", 0.2)
+    monkeypatch.setattr(preflight_trial, "_MAX_TRAINING_S", 0.2)
 
 
 def files_of(root: DataRoot) -> set[Path]:

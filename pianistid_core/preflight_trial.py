@@ -1,0 +1,498 @@
+"""What a preflight tries, through the code of training itself, and what follows from it; see `preflight`."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from pianistid_core.config import RunConfig, to_dict
+from pianistid_core.datasets.root import PARTS, DataRoot, Split, require_clips
+from pianistid_core.errors import DataError, PianistIDError, RunError
+from pianistid_core.run_config import resumable_checkpoint, run_for
+from pianistid_core.runs import Confusion, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from pianistid_core.datasets.cache import NoteCache
+    from pianistid_core.learning import Learner
+    from pianistid_core.loader import Batch, ClipDataset
+
+__all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "Trial", "scratch_folder"]
+
+OnCheck = Callable[["Check"], None]
+
+_MIN_STEPS = 4  # the first is slower and is not counted
+_MAX_TRAINING_S = 8.0
+_ENOUGH_TRAINING_S = 4.0
+_MAX_EVALUATION_S = 4.0
+_MAX_EVALUATION_BATCHES = 4
+_STARTUP_S = 3.0
+_ROW_BYTES = 1_000  # of an epoch: a row of metrics and a line of the log
+_SCRATCH = ".preflight-"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried: whether it went well, what was found or what to do, and how long it took."""
+
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Range:
+    """An estimate: the likely value, and what it will hardly be below or above."""
+
+    low: float
+    likely: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the whole run will take; disk space is what it will have written at its end."""
+
+    epoch_s: Range
+    total_s: Range
+    memory_bytes: Range
+    disk_bytes: Range
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All checks in their order, and the estimate where enough went well; `device` is what it ran on."""
+
+    checks: tuple[Check, ...]
+    estimate: Estimate | None
+    device: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run can be started."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Preflight":
+        """What `to_dict` gave."""
+        estimate = data["estimate"]
+        return cls(
+            tuple(Check(**check) for check in data["checks"]),
+            None if estimate is None else Estimate(**{key: Range(**value) for key, value in estimate.items()}),
+            data["device"],
+        )
+
+
+# --- what is tried ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Measured:
+    """What the checks found out for the estimate; times in seconds."""
+
+    step_s: list[float] = field(default_factory=list)
+    restart_s: float = 0.0
+    eval_s: list[float] = field(default_factory=list)
+    workers_bytes: int = 0
+    checkpoint_bytes: int = 0
+    checkpoint_s: float = 0.0
+    figure_bytes: int = 0
+    figure_s: float = 0.0
+    peak_bytes: int = 0
+
+
+class Trial:
+    """One preflight: the parts of a run as they are made, and what was found."""
+
+    split: Split
+    device: "torch.device"
+    caches: "dict[str, NoteCache]"
+    learner: "Learner"
+    class_names: tuple[str, ...]
+
+    def __init__(self, config: RunConfig, root: DataRoot, token: str, on_check: OnCheck | None) -> None:
+        self.config, self.root = config, root
+        self.run = run_for(config, root)
+        self.scratch = scratch_folder(config, root, token)
+        self.on_check = on_check or (lambda check: None)
+        self.on_begin: Callable[[str], None] = lambda name: None
+        self.checks: dict[str, Check] = {}
+        self.measured = _Measured()
+        self.epochs_done = 0
+
+    def fly(self) -> Preflight:
+        """Makes all checks that can be made, and the estimate."""
+        import torch
+
+        threads = torch.get_num_threads()
+        if self.config.num_threads:
+            torch.set_num_threads(self.config.num_threads)
+        try:
+            self._check("Run name", self._look_at_run)
+            self._check("Device", self._choose_device)
+            self._check("Data split", self._read_split)
+            self._check("Clips", self._read_clips, needs=("Data split",))
+            self._check("Network", self._build, needs=("Device", "Clips"))
+            self._check("Training", self._train, needs=("Network",))
+            self._check("Evaluation", self._evaluate, needs=("Training",))
+            self._check("Checkpoint", self._save_and_load, needs=("Training",))
+            self._check("Disk space", self._look_at_disk, needs=("Checkpoint",))
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            torch.set_num_threads(threads)
+        measured = all(self._is_ok(name) for name in ("Training", "Evaluation", "Checkpoint"))
+        device = str(self.device) if self._is_ok("Device") else self.config.device
+        return Preflight(tuple(self.checks.values()), self._estimate() if measured else None, device)
+
+    def _check(self, name: str, action: Callable[[], str], needs: Sequence[str] = ()) -> None:
+        if not all(self._is_ok(need) for need in needs):
+            return
+        from pianistid_core.training import failure_in_words
+
+        self.on_begin(name)
+        began = time.perf_counter()
+        try:
+            ok, detail = True, action()
+        except PianistIDError as error:
+            ok, detail = False, str(error)
+        except Exception as error:  # whatever it is, it would end the run as well
+            ok, detail = False, failure_in_words(error, self.config)
+        self.checks[name] = Check(name, ok, detail, time.perf_counter() - began)
+        self.on_check(self.checks[name])
+
+    def _is_ok(self, name: str) -> bool:
+        return name in self.checks and self.checks[name].ok
+
+    # --- before training ---
+
+    def _look_at_run(self) -> str:
+        state = self.run.state() if self.run.path.is_dir() else None
+        if state is not None and state.is_due():
+            raise RunError(f"run {self.run.id} is running at this moment; stop it first, or choose another run name")
+        resumable = resumable_checkpoint(self.config, self.run)
+        if resumable is None:
+            return f"{self.run.id} starts from nothing"
+        self.epochs_done = min(len(self.run.metrics()), self.config.epochs)
+        return f"{self.run.id} goes on from {resumable.name}, after {self.epochs_done} of {self.config.epochs} epochs"
+
+    def _choose_device(self) -> str:
+        import torch
+
+        from pianistid_core.devices import choose_device
+
+        self.device = choose_device(self.config.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return f"{self.device}, {torch.cuda.get_device_name(self.device)}"
+        n = torch.get_num_threads()
+        return f"{self.device}, {n} thread{'s' if n > 1 else ''}"
+
+    def _read_split(self) -> str:
+        self.split = self.root.split(self.config.data_split_dir)
+        for part in PARTS:
+            if not self.split.part(part):
+                raise DataError(f"split {self.split.name!r} has an empty {part} part; make it again with more in it")
+            require_clips(self.root, self.split, part)
+        counts = {part: len(self.split.part(part)) for part in PARTS}
+        validation = "test again as" if self.split.validation_is_test else f"{counts['validation']:,}"
+        return (
+            f"{counts['train']:,} training, {counts['test']:,} test and {validation} validation recordings of "
+            f"{len(self.split.class_names)} pianists"
+        )
+
+    def _read_clips(self) -> str:
+        from pianistid_core.datasets.cache import open_note_cache
+        from pianistid_core.learning import class_names_of
+
+        self.caches = {part: open_note_cache(self.root, self.split.name, part) for part in ("train", "test")}
+        self.class_names = class_names_of(self.config, self.caches["train"])
+        clips = {"train": self._clips("train"), "test": self._clips("test")}
+        labels = clips["train"].labels[clips["train"].clips]
+        without = [name for number, name in enumerate(self.class_names) if not np.any(labels == number)]
+        if without:
+            shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+            raise DataError(
+                f"{len(without)} of {len(self.class_names)} have no training clips ({shown}); make the split again, or "
+                "raise train_dataset_cfg.n_clips"
+            )
+        unreadable = sum(len(cache.unreadable) for cache in self.caches.values())
+        left_out = f"; {unreadable:,} unreadable ones are left out" if unreadable else ""
+        return f"{len(clips['train']):,} training and {len(clips['test']):,} test clips{left_out}"
+
+    def _clips(self, part: str) -> "ClipDataset":
+        from pianistid_core.learning import clips_of
+
+        return clips_of(self.config, self.caches[part], training=part == "train")
+
+    def _build(self) -> str:
+        from pianistid_core.learning import Learner
+
+        self.learner = Learner(self.config, self.device, len(self.class_names))
+        n = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        return f"{self.config.encoder_module} with {n:,} parameters"
+
+    # --- training and evaluation ---
+
+    def _train(self) -> str:
+        began = time.perf_counter()
+        losses: list[float] = []
+        seconds: list[float] = []
+        skipped: Counter[str] = Counter()
+        self.learner.model.train()
+        last = began
+        for number, (epoch, is_first, batch) in enumerate(self._training_batches(), start=1):
+            skipped.update(reason for _, reason in batch.skipped)
+            if len(batch.labels):
+                losses.append(self.learner.learn(batch, f"epoch {epoch + 1}, batch {number}").loss)
+            self._synchronise()
+            now = time.perf_counter()
+            if is_first and self.config.num_workers:
+                self.measured.restart_s = now - last  # the loader's processes start anew each epoch
+            elif seconds or number > 1:
+                seconds.append(now - last)
+            last = now
+            if number == 1:
+                first_s = now - began
+            if self._is_enough(seconds, now - began):
+                break
+        if not losses:
+            reason = next(iter(skipped), "it is empty")
+            raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
+        self.measured.step_s = seconds or [first_s]
+        self.measured.workers_bytes = _memory_of_children()
+        step_s = self._steady_step_s()
+        self.measured.restart_s = max(0.0, self.measured.restart_s - step_s)
+        left_out = f"; {sum(skipped.values()):,} clips could not be drawn" if skipped else ""
+        return (
+            f"{len(seconds) + 1} batches of {self.config.batch_size} clips in {_seconds(step_s)} each, the first in "
+            f"{_seconds(first_s)}; loss {losses[-1]:.3f}{left_out}"
+        )
+
+    def _training_batches(self) -> "Iterator[tuple[int, bool, Batch]]":
+        """Batches as training draws them, epoch after epoch: (epoch, whether it is a loader's first, batch)."""
+        import torch
+
+        from pianistid_core.loader import make_loader
+        from pianistid_core.training import epoch_seed
+
+        clips = self._clips("train")
+        for epoch in itertools.count():
+            clips.set_epoch(epoch)
+            torch.manual_seed(epoch_seed(self.config.seed, epoch))
+            loader = make_loader(
+                clips, batch_size=self.config.batch_size, shuffle=True, num_workers=self.config.num_workers
+            )
+            for number, batch in enumerate(loader):
+                yield epoch, number == 0, batch
+
+    def _is_enough(self, seconds: Sequence[float], elapsed: float) -> bool:
+        if len(seconds) + 1 < _MIN_STEPS and (elapsed < _MAX_TRAINING_S or len(seconds) < 2):
+            return False
+        return elapsed > (_ENOUGH_TRAINING_S if len(seconds) >= 10 else _MAX_TRAINING_S)
+
+    def _steady_step_s(self) -> float:
+        """A step once the loader's first batches are used up: whichever is slower, drawing or learning."""
+        median = statistics.median(self.measured.step_s)
+        if not self.config.num_workers:
+            return median
+        clips = self._clips("train")
+        n = min(self.config.batch_size, len(clips), 8)
+        began = time.perf_counter()
+        for index in range(n):
+            clips[index]
+        drawing_s = (time.perf_counter() - began) / n * self.config.batch_size
+        processes = min(self.config.num_workers, os.cpu_count() or 1)
+        return max(median, drawing_s / processes)
+
+    def _evaluate(self) -> str:
+        from pianistid_core.evaluation import measure, predict
+        from pianistid_core.loader import make_loader
+
+        clips = self._clips("test")
+        loader = make_loader(
+            clips, batch_size=self.config.batch_size, shuffle=False, num_workers=self.config.num_workers
+        )
+        times = [time.perf_counter()]
+
+        def some() -> "Iterator[Batch]":
+            for batch in itertools.islice(loader, _MAX_EVALUATION_BATCHES):
+                yield batch
+                if time.perf_counter() - times[0] > _MAX_EVALUATION_S:
+                    return
+
+        def done(n_batches: int) -> None:
+            self._synchronise()
+            times.append(time.perf_counter())
+
+        measured = measure(predict(self.learner.model, some(), self.device, on_batch=done), self.class_names)
+        seconds = [after - before for before, after in itertools.pairwise(times)]
+        self.measured.eval_s = seconds[1:] or seconds
+        return f"{len(seconds)} batches in {_seconds(statistics.median(seconds))} each; loss {measured.loss:.3f}"
+
+    def _synchronise(self) -> None:
+        """Waits for the device: what was asked of a GPU is not done when the call returns."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    # --- disk ---
+
+    def _save_and_load(self) -> str:
+        from pianistid_core.checkpoints import load_state, read_checkpoint
+        from pianistid_core.devices import peak_memory_bytes
+        from pianistid_core.training import CHECKPOINT_FORMAT
+
+        in_the_way = next((place for place in self.run.path.parents if place.exists() and not place.is_dir()), None)
+        if in_the_way is not None:
+            raise RunError(
+                f"the run would be in {self.run.path.parent}, and {in_the_way} is a file; choose another place with "
+                "checkpoint_cfg.checkpoint_dir"
+            )
+        try:
+            for folder in ("confusion", "figures"):
+                (self.scratch / folder).mkdir(parents=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot write where the run would be, in {self.scratch.parent} ({error.strerror or error}); choose "
+                "another place with checkpoint_cfg.checkpoint_dir"
+            ) from error
+        run = Run(self.scratch)
+        began = time.perf_counter()
+        state = {"format": CHECKPOINT_FORMAT, **self.learner.state(), "config": to_dict(self.config)}
+        state |= {"epoch": 1, "batch": 0, "class_names": list(self.class_names)}
+        path = run.save_checkpoint(state, epoch=1, batch=0, keep_old=True)
+        self.measured.checkpoint_s = time.perf_counter() - began
+        self.measured.checkpoint_bytes = path.stat().st_size
+        load_state(self.learner.model, read_checkpoint(path)["model_state_dict"], source=path.name)
+        path.unlink()
+        n = len(self.class_names)
+        began = time.perf_counter()
+        run.save_confusion(1, Confusion(self.class_names, np.full((n, n), 10, np.int64)))
+        self.measured.figure_s = time.perf_counter() - began
+        self.measured.figure_bytes = run.size_bytes()
+        self.measured.peak_bytes = peak_memory_bytes(self.device)
+        return (
+            f"{_size(self.measured.checkpoint_bytes)} written and read back in {_seconds(self.measured.checkpoint_s)}"
+        )
+
+    def _look_at_disk(self) -> str:
+        free = shutil.disk_usage(self.scratch.parent).free
+        needed = self._disk_bytes()
+        # The next checkpoint is whole before an older one is deleted.
+        most = needed + self.measured.checkpoint_bytes
+        if free < 1.1 * most:
+            raise RunError(
+                f"the run writes about {_size(most)}, and {_size(free)} are free in {self.scratch.parent}; free some "
+                "space, keep only the newest checkpoint (checkpoint_cfg.delete_old_checkpoints), or save fewer"
+            )
+        return f"the run writes about {_size(needed)}; {_size(free)} are free"
+
+    def _disk_bytes(self) -> float:
+        figures = self._n_figures() * self.measured.figure_bytes
+        copies = self._n_checkpoints_kept() + (1 if self.config.mlflow_cfg.use else 0)
+        return copies * self.measured.checkpoint_bytes + figures + self.config.epochs * _ROW_BYTES
+
+    def _n_checkpoints(self) -> int:
+        options = self.config.checkpoint_cfg
+        every = options.checkpoint_after_n_epochs
+        return -(-self.config.epochs // every) if options.save_checkpoints else 0
+
+    def _n_checkpoints_kept(self) -> int:
+        return (
+            min(1, self._n_checkpoints())
+            if self.config.checkpoint_cfg.delete_old_checkpoints
+            else (self._n_checkpoints())
+        )
+
+    def _n_figures(self) -> int:
+        from pianistid_core.training import FIGURE_EVERY_EPOCHS
+
+        epochs = self.config.epochs
+        return len({1, epochs, *range(FIGURE_EVERY_EPOCHS, epochs + 1, FIGURE_EVERY_EPOCHS)}) + 1
+
+    # --- the estimate ---
+
+    def _estimate(self) -> Estimate:
+        measured, config = self.measured, self.config
+        step_s, eval_s = self._steady_step_s(), statistics.median(measured.eval_s)
+        n_train, n_test = (len(self._clips(part)) / config.batch_size for part in ("train", "test"))
+        epoch_s = n_train * step_s + n_test * eval_s + measured.restart_s * (1 + n_test / max(1.0, n_train))
+        # Files come seldom, and are part of the whole rather than of an epoch.
+        share = (config.epochs - self.epochs_done) / config.epochs
+        files_s = share * (self._n_checkpoints() * measured.checkpoint_s + self._n_figures() * measured.figure_s / 2)
+        validation_s = self._n_validation_clips() / config.batch_size * eval_s
+        total_s = _STARTUP_S + (config.epochs - self.epochs_done) * epoch_s + validation_s + files_s
+        spread = _spread(measured.step_s)
+        memory = measured.peak_bytes + (measured.workers_bytes if self.device.type != "cuda" else 0)
+        disk = self._disk_bytes()
+        return Estimate(
+            epoch_s=_around(epoch_s, spread),
+            total_s=_around(total_s, spread),
+            memory_bytes=Range(0.95 * memory, memory, 1.25 * memory),
+            disk_bytes=Range(0.9 * disk, disk, 1.2 * disk + 1e6),
+        )
+
+    def _n_validation_clips(self) -> float:
+        """Told from the recordings' lengths: reading the part itself would cost more than it tells."""
+        if self.split.validation_is_test:
+            return float(len(self._clips("test")))
+        lengths = {part: sum(entry.duration_s for entry in self.split.part(part)) for part in ("test", "validation")}
+        return len(self._clips("test")) * lengths["validation"] / max(1.0, lengths["test"])
+
+
+def _around(likely: float, spread: float) -> Range:
+    return Range(likely * (1 - spread), likely, likely * (1 + 1.5 * spread))
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far an estimate from these may be off, as a share: their own unrest, and what no preflight can see."""
+    if len(seconds) < 2:
+        return 0.35
+    unrest = statistics.stdev(seconds) / statistics.mean(seconds) / len(seconds) ** 0.5
+    return float(min(0.5, 0.12 + 2 * unrest))
+
+
+def _memory_of_children() -> int:
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_full_info().uss
+    return total
+
+
+def scratch_folder(config: RunConfig, root: DataRoot, token: str) -> Path:
+    """A folder for trying things, on the disk where the run would be; what stands above it is there already."""
+    place = run_for(config, root).path.parent
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    return place / f"{_SCRATCH}{token}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _size(n_bytes: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes / 1e3:,.0f} kB"
