@@ -1,8 +1,11 @@
 """The checkpoints of one run: size and age, evaluate, download, delete, and what evaluations found."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +24,7 @@ from pianistid_core.runs import Run, describe_time
 from wording import one_line, percent, plain, sentence
 
 PART_WORDS = {"test": "Test", "validation": "Validation", "train": "Training"}
+_BATCHES = re.compile(r"(\d+) of (\d+) batches")
 
 
 def draw(run: Run, root: DataRoot, *, live: bool) -> None:
@@ -126,29 +130,37 @@ def start_evaluation(run: Run, path: Path, part: str, root: DataRoot) -> None:
     """Measures a checkpoint in the background."""
 
     def work(progress: jobs.Progress) -> dict[str, Any]:
-        return evaluate(path, part, root)
+        return evaluate(path, part, root, progress)
 
-    jobs.start(job_of(run), f"Evaluating {path.name} on the {part} part", work)
+    jobs.start(job_of(run), f"Evaluating {path.name} on the {PART_WORDS[part].lower()} part", work)
 
 
-def evaluate(path: Path, part: str, root: DataRoot) -> dict[str, Any]:
+def evaluate(path: Path, part: str, root: DataRoot, progress: jobs.Progress | None = None) -> dict[str, Any]:
     """What `pianistid evaluate` measures, in a process of its own so that the server need not load the model.
 
     Raises: RunError with the command's own words when it refuses.
     """
     if not path.is_file():
         raise RunError(f"checkpoint {path.name} is not there any more; choose another")
-    command = [sys.executable, "-m", "pianistid_core", "evaluate", str(path), "--split", part]
-    done = subprocess.run(
-        [*command, "--data-root", str(root.path), "--json"], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RunError(one_line(lines[-1], 600) if lines else f"the evaluation ended with status {done.returncode}")
-    try:
-        data = json.loads(done.stdout)
-    except ValueError as error:
-        raise RunError("the evaluation gave no answer that can be read; look at the log of the server") from error
+    command = [sys.executable, "-m", "pianistid_core", "evaluate", str(path), "--split", part, "--json"]
+    said = ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+        with subprocess.Popen(
+            [*command, "--data-root", str(root.path)], env={**os.environ, "PIANISTID_CACHE": str(root.cache_dir)},
+            stdin=subprocess.DEVNULL, stdout=answer, stderr=subprocess.PIPE, text=True, errors="replace",
+        ) as process:  # fmt: skip
+            for line in process.stderr or ():
+                said = line.strip() or said
+                found = _BATCHES.search(line)
+                if found and progress is not None:
+                    progress(int(found[1]), int(found[2]))
+        if process.returncode:
+            raise RunError(one_line(said, 600) or f"the evaluation ended with status {process.returncode}")
+        answer.seek(0)
+        try:
+            data = json.load(answer)
+        except ValueError as error:
+            raise RunError("the evaluation gave no answer that can be read; look at the log of the server") from error
     return data if isinstance(data, dict) else {}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from pianistid_core.runs import RunState, RunSummary, Status
+from pianistid_core.runs import STARTING, RunState, RunSummary, Status
 from wording import ago, one_line, percent, plain
 
 Colour = Literal["red", "orange", "green", "blue", "gray"]
@@ -28,6 +28,8 @@ def badge(state: RunState, *, stopping: bool = False) -> None:
     """Shows a run's state as a word with its icon and colour."""
     name, icon, colour = STATES[state.status]
     with st.container(key="run_state", width="content"):
+        if state.status == "queued" and state.reason == STARTING:
+            name = "Starting"
         st.badge("Stopping" if stopping else name, icon=icon, color=colour)
 
 

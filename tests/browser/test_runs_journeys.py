@@ -205,7 +205,7 @@ def test_the_matrix_scrolls_inside_itself_on_a_phone(page: Page, trained_root: "
 
 def test_a_checkpoint_is_evaluated_and_downloaded(page: Page, trained_root: "DataRoot", tmp_path: Path) -> None:
     visit(page, "/runs?run=shipped/tiny&run_tab=Checkpoints")
-    page.locator(".st-key-checkpoint_evaluate button:visible").click()
+    page.locator(".st-key-checkpoint_evaluate button:visible").click(timeout=LIVE_MS)
     done = page.get_by_test_id("stAlert").filter(has_text="recordings of the test part")
     expect(done).to_be_visible(timeout=LIVE_MS)
     run = Run.find(trained_root.checkpoints_dir, "shipped/tiny")

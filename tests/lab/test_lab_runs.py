@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import run_checkpoints
 from lab_support import a_run, charts_of, lab, words, yaml_of
 from pianistid_core import trash
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run, RunLabels
 
@@ -268,3 +271,23 @@ def test_kept_evaluations_come_with_their_intervals(tmp_path: Path, monkeypatch:
     assert row["Recordings right"] == "8 of 10 (80.0 %)"
     assert row["Interval"] == "49 % to 94 %"
     assert row["Always the commonest"] == "25.0 %"
+
+
+def test_a_checkpoint_is_measured_in_a_process_of_its_own(trained_root: DataRoot) -> None:
+    run = Run.find(trained_root.checkpoints_dir, "demo/tiny")
+    seen: list[tuple[int, int]] = []
+    data = run_checkpoints.evaluate(
+        run.latest_checkpoint(), "test", trained_root, lambda done, total: seen.append((done, total))
+    )
+    assert data["n_recordings"] == sum(map(sum, data["confusion"]["counts"]))
+    assert run_checkpoints.measured(data)["Checkpoint"] == run.latest_checkpoint().name
+    assert all(0 <= done <= total for done, total in seen)
+
+
+def test_a_checkpoint_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "one", "finished")
+    with pytest.raises(RunError, match="not there any more"):
+        run_checkpoints.evaluate(run.path / "checkpoint_001.pth", "test", DataRoot(tmp_path))
+    (run.path / "checkpoint_001.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(RunError, match="checkpoint_001"):
+        run_checkpoints.evaluate(run.path / "checkpoint_001.pth", "test", DataRoot(tmp_path))
