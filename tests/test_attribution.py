@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from pianistid_core import attribution
 from pianistid_core.attribution import attribute, rank_correlation
@@ -176,6 +177,8 @@ def test_ranks_of_absolute_scores_are_compared() -> None:
     assert rank_correlation(one, -10 * one) == pytest.approx(1)
     assert rank_correlation(one, 1 / one) == pytest.approx(-1)
     assert rank_correlation(one, np.ones(4)) == 0.0
+    tied, other = np.array([0.0, 0, 0, 2, 2, 5]), np.array([1.0, 0, 3, 2, 2, 4])
+    assert rank_correlation(tied, other) == pytest.approx(spearmanr(tied, other).statistic)
     assert rank_correlation(one[:1], one[:1]) == 0.0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pianistid_core.__main__ import main
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
@@ -190,6 +191,39 @@ def test_many_clips_without_chords_are_one_warning(identifier: Identifier) -> No
     assert len(found.skipped) == 5
     [warning] = [warning for warning in found.warnings if "no chords" in warning]
     assert "5 clips were left out (30 to 60 s, 60 to 90 s, " in warning
+
+
+def test_the_command_explains_and_writes_a_report(
+    trained_root: DataRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "solo <1>.mid", tmp_path / "report.html"
+    write_midi(make_notes(99, seconds=31, **HABITS[0]), file)
+    asked = ["identify", str(file), "--model", "tests/four", "--data-root", str(trained_root.path)]
+    assert main([*asked, "--report", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert "Shapley" in shown and "notes that mattered" in shown and "not a proof" in shown and "tiny/" in shown
+    written = page.read_text()
+    assert "solo &lt;1&gt;.mid" in written and "Which notes mattered" in written and "tiny/" in written
+    assert main([*asked, "--explain", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["attribution"]["scores"]) == answer["n_notes"]
+    assert answer["neighbours"][0]["pianist"] in PIANISTS and answer["familiarity"]["unlike"] is False
+    assert sum(answer["shapley"].values()) == pytest.approx(
+        answer["confidence"] - answer["silence"][answer["pianist"]], abs=1e-9
+    )
+    assert main([*asked, str(file), "--report", str(page)]) == 2
+    assert "one MIDI file" in capsys.readouterr().err
+
+
+def test_the_command_explains_without_the_training_data(
+    trained_root: DataRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "solo.mid"
+    write_midi(make_notes(99, seconds=31), file)
+    checkpoint = str(Run.find(trained_root.checkpoints_dir, "tests/single").latest_checkpoint())
+    assert main(["identify", str(file), "--model", checkpoint, "--data-root", str(tmp_path), "--explain"]) == 0
+    shown = capsys.readouterr()
+    assert "no training recordings to compare with" in shown.err and "notes that mattered" in shown.out
 
 
 def test_the_default_is_the_newest_trained_run(trained_root: DataRoot, tmp_path: Path) -> None:
