@@ -28,6 +28,7 @@ def draw_import(root: DataRoot) -> None:
         )
         return
     _progress(root)
+    st.header("Three ways in", anchor=False)
     demo, upload, path = st.columns(3, gap="medium")
     busy = jobs.any_running() is not None
     with demo.container(border=True, height="stretch"):

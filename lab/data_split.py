@@ -148,7 +148,7 @@ def write_split(root: DataRoot, name: str, options: Options, replace: bool) -> N
 
 def _preview(recordings: Sequence[RecordingInfo], options: Options) -> None:
     """What the split would hold, as figures and bars, with everything to be warned of."""
-    st.subheader("What it would hold", anchor=False)
+    st.header("What it would hold", anchor=False)
     try:
         plan = plan_of(recordings, _PREVIEW_NAME, options)
     except PianistIDError as error:

@@ -34,6 +34,7 @@ def draw_statistics(root: DataRoot, split: Split) -> None:
     )  # fmt: skip
     if split.validation_is_test:
         st.caption("This split has no validation part; the test part stands in for it.")
+    st.header("Music by pianist", anchor=False)
     measure = st.segmented_control(
         "What to count", MEASURES, default=MEASURES[0], key="data_measure", bind="query-params", required=True,
         help="What the bars below stand for.",
@@ -42,5 +43,5 @@ def draw_statistics(root: DataRoot, split: Split) -> None:
     holdings = holdings_of(split, clips)
     show_chart(
         holdings_chart(holdings, measure, palette.current()),
-        key="hours", title="Music by pianist", about=_ABOUT[measure], data=lambda: holdings_table(holdings),
+        key="hours", title=f"{measure} by pianist", about=_ABOUT[measure], data=lambda: holdings_table(holdings),
     )  # fmt: skip

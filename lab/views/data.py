@@ -29,7 +29,6 @@ def without_split(root: DataRoot) -> None:
         )
         with guarded():
             draw_editor(root)
-        st.header("Bring in more", anchor=False)
     else:
         show_empty(
             ":material/library_music:", "No music here yet",

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,9 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.log = root.path.parent / "server.log"
+        self.log = root.path.parent / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.kills = 0
 
     @property
     def url(self) -> str:
@@ -75,6 +77,7 @@ class Server:
         pytest.fail(f"the server did not start: {self.log.read_text()[-2000:]}")
 
     def kill(self) -> None:
+        self.kills += 1
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
@@ -117,21 +120,56 @@ def browser() -> Iterator["playwright_api.Browser"]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def empty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on a data root that is not there yet: what a first visitor meets."""
+    base = tmp_path_factory.mktemp("first visit")
+    running = Server(DataRoot(base / "home", base / "cache"))
+    running.start()
+    yield running
+    running.kill()
+    assert "Traceback" not in running.log.read_text(), running.log.read_text()
+
+
 @pytest.fixture
 def page(browser: "playwright_api.Browser", server: Server) -> Iterator["playwright_api.Page"]:
     """A page of the lab; at the end nothing has failed on it, and nothing was asked of another host."""
+    with watched_page(browser, server) as opened:
+        yield opened
+
+
+@pytest.fixture
+def first_page(browser: "playwright_api.Browser", empty_server: Server) -> Iterator["playwright_api.Page"]:
+    """A page of the lab as a first visitor opens it, watched likewise."""
+    with watched_page(browser, empty_server) as opened:
+        yield opened
+
+
+@contextmanager
+def watched_page(browser: "playwright_api.Browser", server: Server) -> Iterator["playwright_api.Page"]:
+    """A page whose requests, errors and console are looked at when it is closed."""
     context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 1000})
     opened = context.new_page()
     opened.set_default_timeout(20_000)
     foreign: list[str] = []
     errors: list[str] = []
+    kills = server.kills
 
-    def seen(request: "playwright_api.Request") -> None:
+    def asked(request: "playwright_api.Request") -> None:
         if not request.url.startswith((server.url, server.url.replace("http", "ws"), "data:", "blob:")):
             foreign.append(request.url)
 
-    opened.on("request", seen)
+    def told(message: "playwright_api.ConsoleMessage") -> None:
+        # Below a page's path, Streamlit first looks for its server there: it is not, which is as it should be.
+        probes = "404" in message.text and "/_stcore/" in message.location.get("url", "")
+        # While a server is away, the browser says so.
+        away = server.kills > kills and ("ERR_CONNECTION" in message.text or "WebSocket" in message.text)
+        if message.type == "error" and not probes and not away:
+            errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    opened.on("request", asked)
     opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", told)
     yield opened
     playwright_api.expect(opened.get_by_test_id("stException")).to_have_count(0)
     assert foreign == []
