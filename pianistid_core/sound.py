@@ -118,7 +118,9 @@ def _rendered(font: bytes, key: int) -> tuple[npt.NDArray[np.float64], int]:
     try:
         import midirenderer
     except ImportError as error:
-        raise SoundError("midirenderer is not installed; `pip install midirenderer` brings the piano's sound") from error
+        raise SoundError(
+            "midirenderer is not installed; `pip install midirenderer` brings the piano's sound"
+        ) from error
     try:
         rendered = midirenderer.render_wave_from(font, _held(key, _frames(key) / RATE))
         with wave.open(io.BytesIO(rendered)) as file:

@@ -256,7 +256,7 @@ class Theatre {
       name.style.setProperty("--of", colour);
       if (!matchMedia("(prefers-reduced-motion: reduce)").matches) name.animate?.([{ opacity: 0.2 }, { opacity: 1 }], { duration: 350, easing: "ease-out" });
     }
-    name.style.fontSize = `${clamp(26 / Math.max(8, name.textContent.length), 0.9, 2.1) * 4.6}vw`;
+    name.style.fontSize = `${clamp(86 / Math.max(1, name.textContent.length), 3.4, 8.6)}vw`; // one line, whoever it is
     set(player.find(".sure b"), percent(shares[best]));
     set(player.find(".sure span"), shares[best] >= 0.8 ? "sure" : shares[best] >= 0.5 ? "with some doubt" : "could be someone else");
     for (const { n, bar, value, item } of this.bars) {

@@ -55,6 +55,7 @@ def roll(page: Page) -> Locator:
 def answered(page: Page, root: "DataRoot") -> None:
     names = root.split("demo").class_names
     expect(page.locator(".st-key-headline h2")).to_have_text(re.compile("|".join(names)), timeout=LIVE_MS)
+    expect(roll(page)).to_be_visible(timeout=LIVE_MS)
 
 
 def look_into(page: Page, name: str) -> None:
