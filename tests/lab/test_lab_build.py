@@ -234,10 +234,33 @@ def test_a_name_that_is_taken_says_what_would_happen(root: DataRoot, monkeypatch
     assert "study/old exists, with 3 epochs done" in words(at)
 
 
-def test_leakage_is_said_in_a_line_and_does_not_block(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+class Report:
+    """What the doctor found, as far as Build asks."""
+
+    def __init__(self, errors: int) -> None:
+        self.errors = errors
+
+    def by_severity(self, severity: str) -> list[str]:
+        return ["a recording in two parts"] * self.errors if severity == "error" else []
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [(None, "has not been checked"), (2, "The doctor found 2 errors in demo"), (0, None)],
+)
+def test_leakage_is_said_in_a_line_and_does_not_block(
+    errors: int | None, said: str | None, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if errors is not None:
+        jobs.start(f"check:{root.path}:demo", "Checking demo", lambda progress: Report(errors))
+        until(lambda: not jobs._jobs()[f"check:{root.path}:demo"].running)
     at = lab(root, monkeypatch, BUILD)
-    assert "has not been checked" in words(at)
     assert not at.button(key="start").disabled
+    if said is None:
+        assert "doctor" not in words(at)
+        assert "has not been checked" not in words(at)
+    else:
+        assert said in words(at)
 
 
 # --- preflight ---
