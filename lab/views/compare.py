@@ -56,9 +56,13 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
     if gone:
         st.session_state[_GONE] = gone
     here = [id for id in asked if id in by_id][: data.MAX_RUNS]
-    if here != st.session_state.get(RUNS, st.query_params.get_all(RUNS)):
+    if (RUNS not in st.session_state or joined(by_id)) and here != st.query_params.get_all(RUNS):
+        # Once more from the start, with an address that holds what is shown and can be passed on.
+        rest = {key: st.query_params.get_all(key) for key in st.query_params if key != RUNS}
+        st.switch_page("views/compare.py", query_params={**rest, RUNS: here})
+    if here != st.session_state.get(RUNS, here):
         st.session_state[RUNS] = here
-    words, _, link = st.columns([5, 4, 1], vertical_alignment="bottom")
+    words, _, link = st.columns([5, 4, 1.5], vertical_alignment="bottom")
     text = words.text_input(
         "Show only", key="compare_filter", bind="query-params", max_chars=1000, icon=":material/filter_alt:",
         placeholder="accuracy > 0.7",
@@ -76,7 +80,7 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
     options = [*here, *(id for id in fitting if id not in here)]
     picked = st.multiselect(
         "Runs", options, key=RUNS, bind="query-params", max_selections=data.MAX_RUNS, on_change=forget_gone,
-        placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line, wrap=True,
+        placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line, wrap=True, select_all=False,
         help=f"Up to {data.MAX_RUNS} runs, newest first; type to search.",
     )  # fmt: skip
     with link:
@@ -91,13 +95,17 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
 
 
 def asked_for(known: Container[str]) -> list[str]:
-    """The runs that the address or this session asks for, each once; a link written by hand may join them by commas."""
+    """The runs that the address or this session asks for, each once."""
     in_address = st.query_params.get_all(RUNS)
-    joined = any("," in text and text not in known for text in in_address)
-    if RUNS in st.session_state and not joined:
+    if RUNS in st.session_state and not joined(known):
         return list(dict.fromkeys(st.session_state[RUNS]))
     parts = ([text] if text in known else text.split(",") for text in in_address)
     return list(dict.fromkeys(id for ids in parts for id in ids if id))
+
+
+def joined(known: Container[str]) -> bool:
+    """Whether the address joins runs by commas, as a link written by hand or by another page may."""
+    return any("," in text and text not in known for text in st.query_params.get_all(RUNS))
 
 
 def forget_gone() -> None:
