@@ -38,15 +38,16 @@ def new_runs(root: DataRoot) -> None:
             "Log new runs to MLflow", key="mlflow_use", on_change=keep, args=(root,),
             help="Parameters, metrics, figures and the model go to MLflow as well; the run's own files stay complete.",
         )  # fmt: skip
+        if not chosen.use:
+            return
         st.radio(
             "Where", [_HERE, _SERVER], key="mlflow_where", horizontal=True, on_change=keep, args=(root,),
-            disabled=not chosen.use,
             help="A SQLite file beside the runs needs nothing else. A server lets several machines share one store.",
         )  # fmt: skip
         if st.session_state.get("mlflow_where") == _SERVER:
             st.text_input(
                 "Address of the server", key="mlflow_address", placeholder="http://127.0.0.1:5000", max_chars=1024,
-                on_change=keep, args=(root,), disabled=not chosen.use,
+                on_change=keep, args=(root,),
                 help="It begins with http or https. A user name and password in it are kept, and never shown again.",
             )  # fmt: skip
             if "@" in (chosen.address or ""):
@@ -59,19 +60,23 @@ def new_runs(root: DataRoot) -> None:
 
 def _show_saved(chosen: TrackingSettings) -> None:
     """Fills the widgets from the file when this session shows them first, or another has changed it since."""
-    if st.session_state.get("mlflow_seen") == chosen and "mlflow_use" in st.session_state:
-        return
+    saved = {
+        "mlflow_use": chosen.use,
+        "mlflow_where": _SERVER if chosen.address else _HERE,
+        "mlflow_address": without_password(chosen.address or ""),
+    }
+    fresh = st.session_state.get("mlflow_seen") != chosen or "mlflow_use" not in st.session_state
     st.session_state["mlflow_seen"] = chosen
-    st.session_state["mlflow_use"] = chosen.use
-    st.session_state["mlflow_where"] = _SERVER if chosen.address else _HERE
-    st.session_state["mlflow_address"] = without_password(chosen.address or "")
+    for key, value in saved.items():
+        if fresh or key not in st.session_state:  # a widget that was not drawn for a while has forgotten its value
+            st.session_state[key] = value
 
 
 def keep(root: DataRoot) -> None:
     """Keeps what the widgets say; an address that is only half there waits for its other half."""
     before = settings.tracking(root)
-    address: str | None = None
-    if st.session_state["mlflow_where"] == _SERVER:
+    address = None
+    if st.session_state.get("mlflow_where") == _SERVER:
         typed = str(st.session_state.get("mlflow_address") or "").strip()
         # What is shown lacks the password; unchanged, it still means the address that has it.
         address = before.address if typed == without_password(before.address or "") else typed

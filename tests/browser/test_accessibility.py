@@ -107,7 +107,8 @@ def visit(page: Page, path: str) -> None:
     expect(page.locator("h1").first).to_be_visible(timeout=60_000)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
     if "example=" in path:
-        expect(page.locator(".st-key-everything_done")).to_be_attached(timeout=120_000)  # what comes after the answer
+        # What comes by itself after the answer.
+        expect(page.get_by_role("heading", name="Most alike")).to_be_visible(timeout=120_000)
     page.wait_for_timeout(500)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
 

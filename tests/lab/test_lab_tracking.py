@@ -53,6 +53,22 @@ def test_new_drafts_begin_as_was_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     assert settings.with_tracking(config, root) is config
 
 
+def test_one_can_go_back_and_forth_between_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = DataRoot(tmp_path / "home", tmp_path / "cache")
+    at = lab(root, monkeypatch, PAGE)
+    at.toggle(key="mlflow_use").set_value(True).run()
+    for _ in range(2):
+        at.radio(key="mlflow_where").set_value("On a server").run()
+        assert at.radio(key="mlflow_where").value == "On a server"
+        assert at.text_input(key="mlflow_address").value == ""
+        at.run()
+        at.radio(key="mlflow_where").set_value("In this data root").run()
+        at.run()
+    at.toggle(key="mlflow_use").set_value(False).run()
+    at.toggle(key="mlflow_use").set_value(True).run()
+    assert at.radio(key="mlflow_where").value == "In this data root"
+
+
 def test_a_password_is_kept_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = DataRoot(tmp_path / "home", tmp_path / "cache")
     settings.save_tracking(root, TrackingSettings(True, SECRET))
