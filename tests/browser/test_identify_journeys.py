@@ -245,7 +245,7 @@ def test_the_rest_comes_by_itself_and_is_heard_and_taken_away(
     kinds = (("answer_json", "json"), ("answer_csv", "csv"), ("answer_html", "html"), ("answer_midi", "mid"))
     for key, suffix in kinds:
         with page.expect_download(timeout=LIVE_MS) as waiting:
-            page.locator(f".st-key-{key} button").click()
+            page.locator(f".st-key-{key} button").first.click()
         path = tmp_path / f"file.{suffix}"
         waiting.value.save_as(path)
         assert waiting.value.suggested_filename.endswith(suffix)
