@@ -95,7 +95,9 @@ def test_the_cells_of_a_concept_go_back_to_the_notes_they_came_from(concept: str
     expected: set[int] = set()
     for number, clip in enumerate(split_into_clips(notes)):
         first = int(np.searchsorted(notes.onsets_s, 30 * number))
-        expected |= {first + int(n) for n in draw_concepts(clip, rng=evaluation_rng(clip))[concept].sources}
+        drawn = draw_concepts(clip, rng=evaluation_rng(clip))[concept]
+        # What begins with the very end of the window is drawn there, but paints no cell.
+        expected |= {first + int(n) for n in drawn.sources[drawn.starts_s < 30]}
     assert scored == expected
     assert 0 < len(scored) < len(notes) or concept in ("rhythm", "dynamics")
 

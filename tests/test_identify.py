@@ -211,7 +211,7 @@ def test_the_command_explains_and_writes_a_report(
     assert sum(answer["shapley"].values()) == pytest.approx(
         answer["confidence"] - answer["silence"][answer["pianist"]], abs=1e-9
     )
-    assert main([*asked, str(file), "--report", str(page)]) == 2
+    assert main(["identify", str(file), *asked[1:], "--report", str(page)]) == 2
     assert "one MIDI file" in capsys.readouterr().err
 
 
