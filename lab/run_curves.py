@@ -67,6 +67,7 @@ def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
             total_s=found.seconds,
         )  # fmt: skip
         show_chart(chart, key="loss_chart")
+    left, right = st.columns(2, gap="large")  # a row of its own: on a phone the loss comes before it
     with left:
         st.markdown("**Learning rate**")
         chart = run_charts.curves(
