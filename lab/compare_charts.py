@@ -82,7 +82,8 @@ def _legend(lines: Sequence[Line], metric: Metric) -> dict[str, Any]:
         return float("-inf") if last is None else last if metric.more_is_better is not False else -last
 
     names = [line.name for line in sorted(lines, key=end, reverse=True)]
-    return {"type": "scroll", "itemWidth": 30, "data": names}
+    # The dots in the middle of the lines would hide how these are dashed.
+    return {"type": "scroll", "itemWidth": 30, "itemStyle": {"opacity": 0}, "data": names}
 
 
 def _media(lines: Sequence[Line], series: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
