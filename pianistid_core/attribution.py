@@ -131,10 +131,10 @@ def attribute(
 
 def rank_correlation(one: Scores, other: Scores) -> float:
     """Spearman's correlation of absolute scores; 0 where either does not vary."""
-    ranks = [_ranks(np.abs(scores)) for scores in (one, other)]
-    if len(one) < 2 or any(np.ptp(rank) == 0 for rank in ranks):
+    ranks = np.stack([_ranks(np.abs(scores)) for scores in (one, other)])
+    if len(one) < 2 or (np.ptp(ranks, axis=1) == 0).any():
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _ranks(values: Scores) -> Scores:
