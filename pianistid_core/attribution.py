@@ -134,7 +134,7 @@ def rank_correlation(one: Scores, other: Scores) -> float:
     ranks = np.stack([_ranks(np.abs(scores)) for scores in (one, other)])
     if len(one) < 2 or (np.ptp(ranks, axis=1) == 0).any():
         return 0.0
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(values: Scores) -> Scores:
