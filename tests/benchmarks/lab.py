@@ -24,13 +24,12 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "lab"), str(REPOSITORY / "tests")]
 
-from pianistid_core.metrics_log import MetricsLog  # noqa: E402
-
 from lab_support import PAGES, many_runs  # noqa: E402
 from pianistid_core import launch  # noqa: E402
 from pianistid_core.config import load_config  # noqa: E402
 from pianistid_core.datasets.demo import make_demo  # noqa: E402
 from pianistid_core.datasets.root import DataRoot  # noqa: E402
+from pianistid_core.metrics_log import MetricsLog  # noqa: E402
 from pianistid_core.midi import Notes, read_midi, write_midi  # noqa: E402
 from pianistid_core.run_config import run_for  # noqa: E402
 
@@ -229,7 +228,8 @@ def identify(folder: Path) -> None:
             page.locator(".st-key-midi_files input[type=file]").set_input_files(midi)
             page.locator(".st-key-headline h2").wait_for()
             answer = time.perf_counter() - began
-            page.locator(".st-key-everything_done").wait_for(state="attached")
+            page.get_by_text("an association, not a proof").wait_for()
+            page.get_by_role("heading", name="Most alike").wait_for()
             settled(page)
             everything = time.perf_counter() - began
             page.close()
