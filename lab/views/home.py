@@ -84,19 +84,18 @@ def data_sets(root: DataRoot, splits: dict[str, Split]) -> None:
                 query_params={"data_tab": "Bring in more"}, help="A zip, a folder, or a CSV.",
             )  # fmt: skip
         return
-    with st.container(horizontal=True, gap="small", key="data_sets"):
-        for number, (name, split) in enumerate(list(splits.items())[:_MOST_SETS]):
-            entries = [entry for part in split.parts.values() for entry in part]
-            hours = sum(entry.duration_s for entry in entries)
-            with st.container(border=True, key=f"set_{number}", width="stretch", gap="xsmall"):
-                st.page_link(
-                    "views/data.py", label=plain(name, 40), icon=":material/library_music:",
-                    query_params={"split": name}, help="Its music, its clips, and what the doctor finds.",
-                )  # fmt: skip
-                words = (
-                    f"{count(len(split.class_names), 'pianist')}, {count(len(entries), 'recording')}, {duration(hours)}"
-                )
-                st.caption(plain(words))
+    shown = list(splits.items())[:_MOST_SETS]
+    columns = st.columns(2 if len(shown) < 3 else 3)
+    for number, (name, split) in enumerate(shown):
+        entries = [entry for part in split.parts.values() for entry in part]
+        hours = sum(entry.duration_s for entry in entries)
+        with columns[number % len(columns)].container(border=True, key=f"set_{number}", gap="xsmall"):
+            st.page_link(
+                "views/data.py", label=plain(name, 40), icon=":material/library_music:",
+                query_params={"split": name}, help="Its music, its clips, and what the doctor finds.",
+            )  # fmt: skip
+            pianists, recordings = count(len(split.class_names), "pianist"), count(len(entries), "recording")
+            st.caption(plain(f"{pianists}, {recordings}, {duration(hours)}"))
     if len(splits) > _MOST_SETS:
         st.caption(f"and {len(splits) - _MOST_SETS} more on the page Data")
 

@@ -18,6 +18,7 @@ from pianistid_core import launch
 from pianistid_core.config import load_config
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.datasets.splitting import make_split
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import find_runs
 from pianistid_core.training import train
@@ -89,6 +90,7 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataRoot]
     base = tmp_path_factory.mktemp("browser")
     root = DataRoot(base / "home", base / "cache")
     make_demo(root, recordings_per_pianist=4)
+    make_split(root, "second", by="composition")  # a page must have room for more than one
     config = load_config("demo.yaml", overrides=TINY)
     train(config, root, run_for(config, root))
     yield root
