@@ -3,9 +3,10 @@
 Colours mean one thing each: a series of a chart or a concept by its place, a pianist by their place among the sorted
 names (`of_pianist`), a part of a split (`of_part`), more and less by `steps`, above and below by `diverging`.
 
-The 24 colours of pianists stand out from their paper by 3:1 or more, and any two are at least 11 apart in CIELAB for
-eyes that see no red or no green too, the first eight at least 14 (1 is just to be told apart, side by side). From the
-25th on they come round again with a pattern (`pattern_of`); where there are as many, a name has to stand beside each.
+The 24 colours, the concepts' own four first, stand out from their paper by 3:1 or more. Any two are at least 11 apart
+in CIELAB for eyes that see no red or no green too, the first eight pianists at least 14 (1 is just to be told apart,
+side by side). From the 25th pianist on they come round again with a pattern (`pattern_of`); where there are as many, a
+name has to stand beside each.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+
+from pianistid_core.concepts import CONCEPTS
 
 _PATTERNS: tuple[dict[str, Any], ...] = (
     {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 5], "rotation": -0.785},
@@ -59,7 +62,14 @@ class Palette:
 
 
 def place_of(name: str, names: Sequence[str]) -> int:
-    """A pianist's place in the series of colours: their place among the sorted names, the last for a stranger."""
+    """A pianist's place in the series of colours, after those of the concepts: by their place among the sorted names.
+
+    A stranger comes last. The first 20 so share no colour with a concept.
+    """
+    return len(CONCEPTS) + _rank(name, names)
+
+
+def _rank(name: str, names: Sequence[str]) -> int:
     ordered = sorted(set(names))
     return ordered.index(name) if name in ordered else len(ordered)
 
@@ -71,7 +81,7 @@ def of_pianist(name: str, names: Sequence[str]) -> str:
 
 def pattern_of(name: str, names: Sequence[str]) -> dict[str, Any] | None:
     """An ECharts decal for pianists whose colour another has already; None for the first 24."""
-    again = place_of(name, names) // len(current().series)
+    again = _rank(name, names) // len(current().series)
     return None if again == 0 else _PATTERNS[(again - 1) % len(_PATTERNS)]
 
 

@@ -49,6 +49,7 @@ def test_no_two_pianists_look_alike_to_any_eye(look: str) -> None:
     colours = CONFIG[look]["chartCategoricalColors"]
     assert len(colours) == len(set(colours)) == 24
     assert least_distance(colours[:8]) >= 14
+    assert least_distance(colours[4:12]) >= 14
     assert least_distance(colours) >= 11
 
 
@@ -86,6 +87,13 @@ def test_a_pianist_keeps_their_colour_in_whatever_order_names_come(names: list[s
     given_colours = [colours.of_pianist(name, names) for name in names]
     assert given_colours == [colours.of_pianist(name, shuffled) for name in names]
     assert len(set(given_colours)) == len(names)
+
+
+def test_a_concept_and_one_of_twenty_pianists_never_share_a_colour() -> None:
+    names = [f"pianist {number:02d}" for number in range(20)]
+    colours = palette.of_theme("light")
+    concepts = {colours.of_series(index) for index in range(4)}
+    assert not concepts & {colours.of_pianist(name, names) for name in names}
 
 
 def test_from_the_25th_on_a_pattern_tells() -> None:
