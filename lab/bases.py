@@ -66,8 +66,9 @@ def preset_choices() -> dict[str, str]:
     """The presets by name, with how they are shown."""
     shown: dict[str, str] = {}
     for preset in presets():
-        accuracy = f" · {percent(preset.published_accuracy, 1)} in the paper" if preset.published_accuracy else ""
-        shown[preset.name] = one_line(f"{preset.title}{accuracy}")
+        accuracy = preset.published_accuracy
+        of_the_paper = f" · {percent(accuracy, 1)} of validation recordings in the paper" if accuracy else ""
+        shown[preset.name] = one_line(f"{preset.title}{of_the_paper}")
     return shown
 
 

@@ -1,7 +1,7 @@
 """The configs that ship with the project, in the repository's `config/`, and how one is found by name.
 
 A shipped config opens with a comment: a title, a paragraph that says what it is, the command that runs it and, for an
-experiment of the paper, a line such as `# Published test accuracy: 0.906 (Table 1)`.
+experiment of the paper, a line such as `# Published validation accuracy: 0.906 (Table 1)`: the share of recordings.
 """
 
 import re
@@ -11,12 +11,15 @@ from pathlib import Path
 from pianistid_core.errors import ConfigError, Fault
 from pianistid_core.schema import closest
 
-_ACCURACY = re.compile(r"Published test accuracy: ([01]\.\d+) \((Table \w+)\)")
+_ACCURACY = re.compile(r"Published validation accuracy: ([01]\.\d+) \((Table \w+)\)")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A config that ships with the project, as its header comment tells of it."""
+    """A config that ships with the project, as its header comment tells of it.
+
+    `published_accuracy` is the share of the validation part's recordings that the paper's model recognises, 0 to 1.
+    """
 
     name: str
     path: Path

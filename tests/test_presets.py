@@ -63,6 +63,8 @@ def test_presets_are_the_papers_sixteen_and_our_own(shared: Path) -> None:
         assert preset.path == config_dir() / name
         assert f"\n# pianistid train --config {name}\n" in preset.path.read_text()
         assert (preset.table is None) == (name not in published)
+        # What the paper reports is of its validation part.
+        assert "test accuracy" not in preset.path.read_text()
 
 
 def test_presets_are_the_reference_files_but_for_their_machines(shared: Path) -> None:

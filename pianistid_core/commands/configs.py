@@ -95,7 +95,7 @@ def _presets(options: Namespace) -> int:
         )
     else:
         rows = [(preset.name, preset.title, preset.published_accuracy) for preset in found]
-        say_table(("config", "what it is", "published"), rows)
+        say_table(("config", "what it is", "published validation accuracy"), rows)
     return 0
 
 
