@@ -131,11 +131,12 @@ def guided_path(root: DataRoot, tour: Tour, *, lead: bool) -> None:
 def page() -> None:
     root = state.data_root()
     here = cached.contents(root)
-    runs = cached.run_index(root).summaries(archived=False)
+    everything = cached.run_index(root).summaries()
+    runs = [run for run in everything if not run.labels.archived]
     waiting = home_now.waiting_in(root)
-    running = [run for run in runs if run.state.status == "running"]
+    running = [run for run in everything if run.state.status == "running"]  # one that is put away trains all the same
     job = jobs.find(actions.DEMO_JOB)
-    tour = home_tour.tour_of(list(here.splits), runs, making=job is not None and job.running)
+    tour = home_tour.tour_of(list(here.splits), everything, making=job is not None and job.running)
     others = [run for run in runs if run.id != home_tour.DEMO_RUN] or set(here.splits) - {home_tour.DEMO_SPLIT}
     hero()
     if not others:

@@ -1,6 +1,7 @@
 """Home: an empty data root, the guided path, what is running, the next step."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def test_the_path_begins_with_demo_data_and_goes_on_by_itself(tmp_path: Path, mo
     assert not at.exception
     assert "demo" in DataRoot(tmp_path / "home").split_names()
     assert "Look and listen" in links(at)
+
+
+def test_a_run_that_trains_is_here_though_it_is_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "away", "running")
+    run.set_labels(replace(run.labels(), archived=True))
+    at = lab(tmp_path, monkeypatch)  # which never ended when page and live part counted other runs
+    assert figures(at)["Training now"] == "1"
+    assert not at.exception
 
 
 def test_training_is_one_click_and_is_watched_in_place(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
