@@ -9,6 +9,7 @@ import build_form
 import build_preflight
 import build_sweep
 import cached
+import data_check
 import state
 from pianistid_core.config import RunConfig, parse_config
 from pianistid_core.errors import ConfigError, Fault, PianistIDError
@@ -165,8 +166,9 @@ def draw_name_taken(config: RunConfig) -> None:
 def draw_doctor(config: RunConfig) -> None:
     """One line on leakage, when the doctor has found errors in the chosen split or has not looked at it yet."""
     name = config.data_split_dir
-    report = doctor_errors(name)
-    if report is not None and not report:
+    report = data_check.report_of(state.data_root(), name)
+    errors = 0 if report is None else len(report.by_severity("error"))
+    if report is not None and not errors:
         return
     if report is None:
         words = (
@@ -175,7 +177,7 @@ def draw_doctor(config: RunConfig) -> None:
         )
     else:
         words = (
-            f":red[:material/error:] The doctor found {count(report, 'error')} in {plain(name)}: results may be "
+            f":red[:material/error:] The doctor found {count(errors, 'error')} in {plain(name)}: results may be "
             "better than they should be"
         )
     with st.container(horizontal=True, vertical_alignment="center", key="doctor_line", gap="small"):
@@ -184,15 +186,6 @@ def draw_doctor(config: RunConfig) -> None:
             "views/data.py", label="Check the split" if report is None else "See what",
             query_params={"split": name, "data_tab": "Check"}, icon=":material/arrow_forward:", icon_position="right",
         )  # fmt: skip
-
-
-def doctor_errors(split: str) -> int | None:
-    """How many errors the doctor found in a split, or None when it has not looked."""
-    import jobs
-
-    job = jobs.find(f"check:{state.data_root().path}:{split}")
-    result = getattr(job, "result", None)
-    return None if result is None else len(result.by_severity("error"))
 
 
 def draw_unkept() -> None:

@@ -3,9 +3,6 @@
 Each is keyed by what it depends on, with modification times, so that nothing stale is shown.
 """
 
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,13 +46,17 @@ class Contents:
 
 def contents(root: DataRoot) -> Contents:
     """Reads the tables of a data root again only when its folders have changed. To be read, not changed."""
-    return _contents(root.path, root.cache_dir, _seen(root))
+    return _contents(root.path, root.cache_dir, seen(root))
 
 
-def _seen(root: DataRoot) -> tuple[float, ...]:
+def seen(root: DataRoot, split: str | None = None) -> tuple[float, ...]:
+    """The times of what a data root holds: its music, and its splits or one of them."""
     sources = sorted(root.clips_dir.glob("*")) if root.clips_dir.is_dir() else []
     splits = sorted(root.splits_dir.glob("*/*.csv")) if root.splits_dir.is_dir() else []
-    return stamp(root.clips_dir, root.splits_dir, root.recordings_file, *sources, *splits)
+    if split is None:
+        return stamp(root.clips_dir, root.splits_dir, root.recordings_file, *sources, *splits)
+    mine = [path for path in splits if path.parent.name == split]
+    return stamp(root.clips_dir, root.recordings_file, *sources, *mine)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the data set")
@@ -75,7 +76,7 @@ def _contents(path: Path, cache_dir: Path, seen: tuple[float, ...]) -> Contents:
 
 def described(root: DataRoot) -> Sequence[RecordingInfo]:
     """Every recording that has clips, with its length: what a split is made of. To be read, not changed."""
-    return _described(root.path, root.cache_dir, _seen(root))
+    return _described(root.path, root.cache_dir, seen(root))
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the data set")
@@ -95,21 +96,6 @@ def clip_counts(root: DataRoot, tracks: tuple[str, ...]) -> dict[str, int]:
     """How many clips each recording has on disk."""
     sources = {root.clips_dir / track.split("/")[0] for track in tracks}
     return _clip_counts(root.path, root.cache_dir, tracks, stamp(root.clips_dir, *sorted(sources)))
-
-
-@st.cache_data(ttl=600, show_spinner=False)
-def device() -> tuple[str, str]:
-    """What training runs on, in a word and in words, found without importing torch."""
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    if shutil.which(query[0]):
-        try:
-            found = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
-        except (OSError, subprocess.SubprocessError):
-            found = []
-        if found:
-            return "GPU", f"{len(found)} x {found[0]}" if len(found) > 1 else found[0]
-    n = os.cpu_count() or 1
-    return "CPU", f"A processor with {n} core{'s' if n > 1 else ''}; no GPU was found."
 
 
 @st.cache_data(ttl=2, show_spinner=False)

@@ -1,7 +1,10 @@
 """The doctor's findings, gravest first, each with the files behind it."""
 
+from dataclasses import dataclass
+
 import streamlit as st
 
+import cached
 import jobs
 from components.figures import show_figures
 from components.tables import download
@@ -21,9 +24,29 @@ _COLOURS = {"error": "red", "warning": "orange", "note": "gray"}
 _MOST_ITEMS = 2000
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What the doctor found in a split, and how its data looked then."""
+
+    report: Report
+    seen: tuple[float, ...]
+
+
+def job_of(root: DataRoot, split_name: str) -> str:
+    """The name of the job that checks a split."""
+    return f"check:{root.path}:{split_name}"
+
+
+def report_of(root: DataRoot, split_name: str) -> Report | None:
+    """What the doctor found in a split as it stands; None when it has not looked, or the data has changed since."""
+    job = jobs.find(job_of(root, split_name))
+    found = job.result if job is not None else None
+    return found.report if isinstance(found, Checked) and found.seen == cached.seen(root, split_name) else None
+
+
 def draw_check(root: DataRoot, split_name: str) -> None:
     """Checks a split when asked to, and shows what was found."""
-    key = f"check:{root.path}:{split_name}"
+    key = job_of(root, split_name)
     found = jobs.find(key)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
@@ -38,14 +61,21 @@ def draw_check(root: DataRoot, split_name: str) -> None:
             help="Takes about a minute for five thousand clips, and goes on when you leave the page.",
         )  # fmt: skip
     job = jobs.draw(key)
-    if job is not None and isinstance(job.result, Report):
-        _draw_report(job.result, split_name)
+    if job is not None and isinstance(job.result, Checked):
+        if report_of(root, split_name) is None:
+            st.warning("The data has changed since this check. Check again to be sure.", icon=":material/history:")
+        _draw_report(job.result.report, split_name)
 
 
 def start_check(root: DataRoot, split_name: str, key: str) -> None:
     """Begins to read the clips of a split in the background."""
     jobs.forget(key)
-    jobs.start(key, f"Checking {split_name}", lambda progress: check(root, split_name, progress=progress))
+
+    def work(progress: jobs.Progress) -> Checked:
+        seen = cached.seen(root, split_name)
+        return Checked(check(root, split_name, progress=progress), seen)
+
+    jobs.start(key, f"Checking {split_name}", work)
 
 
 def rows_of(report: Report) -> list[dict[str, object]]:

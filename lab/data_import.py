@@ -1,6 +1,7 @@
 """How music comes into a data root: the demo, an upload, or a path on this machine."""
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import streamlit as st
 import actions
 import cached
 import jobs
+import state
 from components.tables import download
 from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
-from wording import count, listed, one_line, plain, sentence
+from wording import count, listed, one_line, plain
 
 IMPORT_JOB = "import"
 _CHUNK = 1 << 20
@@ -54,7 +56,7 @@ def draw_import(root: DataRoot) -> None:
             help="Files that cannot be read are left out and listed; the rest comes in.",
         )
         if asked and given is not None:
-            _import_upload(root, given)
+            import_upload(root, given)
             st.rerun()
     with path.container(border=True, height="stretch"):
         st.subheader("A path on this machine", anchor=False)
@@ -69,11 +71,8 @@ def draw_import(root: DataRoot) -> None:
         )  # fmt: skip
         if asked:
             if where.strip():
-                source = Path(where.strip())
-                jobs.start(
-                    IMPORT_JOB, f"Importing {source.name}",
-                    lambda progress: import_source(root, source, progress=progress),
-                )  # fmt: skip
+                source = Path(os.path.expanduser(where.strip()))
+                _start(source.name, lambda progress: import_source(root, source, progress=progress))
                 st.rerun()
             else:
                 st.error("Give the path of a zip, a folder or a CSV.", icon=":material/error:")
@@ -102,25 +101,26 @@ def _progress(root: DataRoot) -> None:
             )  # fmt: skip
 
 
-def _import_upload(root: DataRoot, given: Any) -> None:
-    """Copies an upload to the cache, imports it from there and removes the copy."""
+def import_upload(root: DataRoot, given: Any) -> None:
+    """Copies an upload to the cache, imports it from there and removes the copy, all in the background."""
+    name = os.path.basename(str(given.name).replace("\\", "/"))
     folder = root.cache_dir / "uploads" / uuid.uuid4().hex
-    name = os.path.basename(str(given.name).replace("\\", "/")) or "upload.zip"
     copy = folder / (name if name.lower().endswith(".zip") else "upload.zip")
-    try:
-        folder.mkdir(parents=True)
-        with copy.open("wb") as file:
-            while chunk := given.read(_CHUNK):
-                file.write(chunk)
-    except OSError as error:
-        st.error(sentence(f"the upload cannot be kept in {folder}: {error.strerror}"), icon=":material/error:")
-        st.stop()
 
     def work(progress: jobs.Progress) -> ImportReport:
         try:
+            folder.mkdir(parents=True)
+            with copy.open("wb") as file:
+                shutil.copyfileobj(given, file, _CHUNK)
             return import_source(root, copy, progress=progress)
         finally:
-            copy.unlink(missing_ok=True)
-            folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
 
-    jobs.start(IMPORT_JOB, f"Importing {name}", work)
+    _start(copy.name, work)
+
+
+def _start(name: str, work: jobs.Work) -> None:
+    """Begins an import, or says that one is running already."""
+    title = f"Importing {name}"
+    if jobs.start(IMPORT_JOB, title, work).title != title:
+        state.complain(f"another import is running; bring in {name} when it has ended")

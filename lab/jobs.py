@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 Work = Callable[[Progress], Any]
 
+_STARTING = threading.Lock()
+
 
 @dataclass
 class Job:
@@ -65,10 +67,11 @@ def any_running() -> Job | None:
 
 def start(key: str, title: str, work: Work) -> Job:
     """Starts work in the background, unless the job of that name is running already."""
-    found = find(key)
-    if found is not None and found.running:
-        return found
-    job = _jobs()[key] = Job(title)
+    with _STARTING:  # a click in each of two tabs is one job
+        found = find(key)
+        if found is not None and found.running:
+            return found
+        job = _jobs()[key] = Job(title)
     threading.Thread(target=_work, args=(job, work), name=f"job {key}").start()
     return job
 

@@ -17,9 +17,12 @@ import bases
 import build_preflight
 import cached
 import jobs
+from data_check import Checked, job_of
 from lab_support import a_run, field, lab, many_runs, words, yaml_of
 from pianistid_core import launch
 from pianistid_core.config import RunConfig, load_config
+from pianistid_core.datasets.doctor import Report
+from pianistid_core.datasets.findings import Finding
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.preflight import Check, Estimate, Preflight, Range
@@ -234,14 +237,9 @@ def test_a_name_that_is_taken_says_what_would_happen(root: DataRoot, monkeypatch
     assert "study/old exists, with 3 epochs done" in words(at)
 
 
-class Report:
-    """What the doctor found, as far as Build asks."""
-
-    def __init__(self, errors: int) -> None:
-        self.errors = errors
-
-    def by_severity(self, severity: str) -> list[str]:
-        return ["a recording in two parts"] * self.errors if severity == "error" else []
+def report(errors: int) -> Report:
+    finding = Finding("error", "two_parts", "In two parts", "A recording is in two parts", "demo")
+    return Report("root", ("demo",), (finding,) * errors, (), ())
 
 
 @pytest.mark.parametrize(
@@ -252,8 +250,9 @@ def test_leakage_is_said_in_a_line_and_does_not_block(
     errors: int | None, said: str | None, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if errors is not None:
-        jobs.start(f"check:{root.path}:demo", "Checking demo", lambda progress: Report(errors))
-        until(lambda: not jobs._jobs()[f"check:{root.path}:demo"].running)
+        checked = Checked(report(errors), cached.seen(root, "demo"))
+        jobs.start(job_of(root, "demo"), "Checking demo", lambda progress: checked)
+        until(lambda: (job := jobs.find(job_of(root, "demo"))) is not None and not job.running)
     at = lab(root, monkeypatch, BUILD)
     assert not at.button(key="start").disabled
     if said is None:

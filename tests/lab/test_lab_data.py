@@ -2,8 +2,12 @@
 
 import csv
 import io
+import os
 import shutil
+import threading
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,11 @@ from streamlit.testing.v1 import AppTest
 import data_browser
 import data_charts
 import data_check
+import data_import
 import data_split
+import jobs
 import palette
+import state
 from components.tables import csv_of
 from data_browser import ALL, ANY_PART, Item
 from lab_support import charts_of, lab, rolls_of, words
@@ -192,6 +199,20 @@ def test_the_doctor_reports(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch
     assert {metric.label for metric in at.metric} == {"To fix", "To know", "Good to know"}
 
 
+def test_a_report_holds_until_its_data_changes(own_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(own_root, monkeypatch, PAGE, data_tab="Check")
+    at.button(key="check").click().run()
+    until(lambda: bool(at.run().metric))
+    assert "has changed since" not in words(at)
+    assert data_check.report_of(own_root, "demo") is not None
+    write_split(own_root, replace(own_root.split("demo"), name="other"))
+    assert data_check.report_of(own_root, "demo") is not None, "another split is another matter"
+    os.utime(own_root.splits_dir / "demo" / "train_split.csv", (1, 1))
+    assert data_check.report_of(own_root, "demo") is None
+    assert "The data has changed since this check" in words(at.run())
+    assert at.metric, "what was found is still to be read"
+
+
 def test_a_finding_shows_the_files_behind_it(own_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     track = own_root.split("demo").parts["train"][0].track
     own_root.clip_paths(track)[0].write_bytes(b"MThd")
@@ -247,6 +268,46 @@ def test_a_folder_is_imported_and_split(demo_root: DataRoot, tmp_path: Path, mon
     assert not at.exception
     assert root.split_names() == ["all"]
     assert at.run().selectbox(key="split").value == "all"
+
+
+def zip_of(folder: Path, name: str) -> "Upload":
+    upload = Upload()
+    with zipfile.ZipFile(upload, "w") as archive:
+        for number, path in enumerate(sorted(folder.glob("demo/*/piano_midi.mid"))[:2]):
+            archive.writestr(f"Pianist A/piece {number}.mid", path.read_bytes())
+    upload.seek(0)
+    upload.name = name
+    return upload
+
+
+class Upload(io.BytesIO):
+    """What a file uploader gives, as far as the import asks."""
+
+    name = ""
+
+
+@pytest.mark.parametrize("name", ["mine.zip", "<b>*a*</b> 🎹.zip", "..\\..\\x.zip", f"{'long' * 100}.zip"])
+def test_an_upload_leaves_nothing_behind_in_the_cache(name: str, demo_root: DataRoot, tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "home", tmp_path / "cache")
+    data_import.import_upload(root, zip_of(demo_root.raw_dir, name))
+    until(lambda: (job := jobs.find(data_import.IMPORT_JOB)) is not None and not job.running)
+    job = jobs.find(data_import.IMPORT_JOB)
+    assert job is not None
+    assert job.error is None or "File name too long" in job.error
+    assert list((tmp_path / "cache").glob("uploads/*")) == []
+
+
+def test_of_two_imports_at_once_the_second_is_said_and_not_kept(
+    demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    jobs.start(data_import.IMPORT_JOB, "Importing another", lambda progress: go.wait(30))
+    said: list[str] = []
+    monkeypatch.setattr(state, "complain", said.append)
+    data_import.import_upload(DataRoot(tmp_path / "home", tmp_path / "cache"), zip_of(demo_root.raw_dir, "mine.zip"))
+    go.set()
+    assert said == ["another import is running; bring in mine.zip when it has ended"]
+    assert list((tmp_path / "cache").glob("uploads/*")) == []
 
 
 # --- splits ---
