@@ -10,6 +10,7 @@ from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
 
 TABLE = "trash_table"
+SHOWN = "trash.shown"
 
 
 def notice() -> None:
@@ -39,6 +40,10 @@ def draw(root: DataRoot) -> None:
             "A run that is moved to the trash waits here until it is put back or removed for good.", key="trash",
         )  # fmt: skip
         return
+    ids = tuple(one.id for one in found)
+    if st.session_state.get(SHOWN) != ids:  # in another list the ticked rows would be runs that nobody chose
+        st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": []}}
+    st.session_state[SHOWN] = ids
     total = sum(one.size_bytes for one in found) / 2**20
     bar = st.container(key="trash_bar")
     event = st.dataframe(
