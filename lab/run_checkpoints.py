@@ -20,6 +20,7 @@ from components.empty import show_empty
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.intervals import wilson
+from pianistid_core.metrics_log import finite_number
 from pianistid_core.runs import Run, describe_time
 from wording import one_line, percent, plain, sentence
 
@@ -173,21 +174,21 @@ def in_words(data: dict[str, Any]) -> str:
 
 def measured(data: dict[str, Any]) -> dict[str, str]:
     """One line of the table of evaluations; what a file lacks is a dash."""
-    accuracy, n = data.get("recording_accuracy"), data.get("n_recordings")
+    accuracy, n = finite_number(data.get("recording_accuracy")), data.get("n_recordings")
     words, interval = "—", ""
-    if isinstance(accuracy, int | float) and isinstance(n, int) and n > 0:
+    if accuracy is not None and isinstance(n, int) and n > 0:
         right = round(accuracy * n)
         words = f"{right} of {n} ({percent(accuracy, 1)})"
         between = wilson(right, n)
         interval = f"{percent(between[0])} to {percent(between[1])}" if between else ""
     baseline = data.get("baseline")
-    chance = baseline.get("recording_accuracy") if isinstance(baseline, dict) else None
+    chance = finite_number(baseline.get("recording_accuracy")) if isinstance(baseline, dict) else None
     return {
         "Part": PART_WORDS.get(str(data.get("part")), one_line(data.get("part", "—"), 30)),
         "Checkpoint": one_line(Path(str(data.get("checkpoint", "—"))).name, 60),
         "Recordings right": words,
         "Interval": interval,
-        "Clips right": percent(data.get("clip_accuracy"), 1),
+        "Clips right": percent(finite_number(data.get("clip_accuracy")), 1),
         "Always the commonest": percent(chance, 1),
     }
 

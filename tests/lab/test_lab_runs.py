@@ -273,6 +273,20 @@ def test_kept_evaluations_come_with_their_intervals(tmp_path: Path, monkeypatch:
     assert row["Always the commonest"] == "25.0 %"
 
 
+def test_an_evaluation_that_is_damaged_is_a_row_of_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "one", "finished")
+    damaged = {
+        "recording_accuracy": "x",
+        "n_recordings": 3,
+        "clip_accuracy": "no",
+        "baseline": {"recording_accuracy": []},
+    }
+    run.save_json("evaluation/test.json", damaged)
+    at = one(tmp_path, monkeypatch, "Checkpoints")
+    row = at.dataframe[0].value.iloc[0]
+    assert [row[name] for name in ("Recordings right", "Clips right", "Always the commonest")] == ["—"] * 3
+
+
 def test_a_checkpoint_is_measured_in_a_process_of_its_own(trained_root: DataRoot) -> None:
     run = Run.find(trained_root.checkpoints_dir, "demo/tiny")
     seen: list[tuple[int, int]] = []
