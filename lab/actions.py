@@ -9,7 +9,7 @@ from pianistid_core.config import RunConfig
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
-from pianistid_core.runs import Run, StopKind
+from pianistid_core.runs import Run
 
 DEMO_JOB = "demo"
 DEMO_CONFIG = "demo.yaml"
@@ -35,26 +35,6 @@ def start_demo_data(root: DataRoot) -> None:
 def start_run(config: RunConfig, root: DataRoot) -> Run:
     """Starts training in the background; raises PianistIDError when the split or the run's folder is not right."""
     return launch.start(config, root)
-
-
-def stop_run(run: Run, kind: StopKind) -> None:
-    """Asks a run to stop."""
-    words = {
-        "save": "Stopping after this batch; a checkpoint is kept.",
-        "finish": "Finishing now, with a last evaluation.",
-        "discard": "Stopping; nothing more is kept.",
-    }
-    attempt(lambda: launch.stop(run, kind), words[kind])
-
-
-def resume_run(run: Run, root: DataRoot) -> None:
-    """Goes on with a run from its latest checkpoint."""
-    attempt(lambda: launch.resume(run, root), "Going on from the latest checkpoint.")
-
-
-def delete_run(run: Run) -> None:
-    """Removes a run from disk."""
-    attempt(run.delete, "The run is deleted.")
 
 
 def draft_from(config: RunConfig, base: str) -> None:

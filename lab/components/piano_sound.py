@@ -6,7 +6,6 @@ same bytes, so that the browser fetches them once.
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -51,8 +50,3 @@ def place_bank() -> list[list[float]]:
     except StreamlitAPIException:
         pass  # another player of this page has put them there
     return layout()
-
-
-def sound_data() -> dict[str, Any]:
-    """What a player's data holds for its sound."""
-    return {"bank": place_bank()}
