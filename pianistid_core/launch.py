@@ -21,7 +21,7 @@ from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.queue_files import QueueFiles, holding, withdraw
+from pianistid_core.queue_files import QueueFiles, holding, leave, withdraw
 from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
 from pianistid_core.runs import REQUEST_FILE, STARTING, WAITING, Run, StopKind
 
@@ -48,8 +48,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
         with FileLock(run.path / "launch.lock"):
             if run.is_due():
                 raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
-            if run.state().reason == WAITING and not (place is not None and place.take()):
-                raise RunError(f"the queue is starting run {run.id} at this moment; look again in a few seconds")
+            leave(run, place)
             run.save_text(REQUEST_FILE, to_yaml(config))
             run.clear_stop()
             run.set_state("queued", STARTING, epochs=config.epochs)

@@ -158,6 +158,18 @@ def place_of(run: Run) -> Place | None:
     return None if folder is None else Place(run, QueueFiles(folder), id)
 
 
+def leave(run: Run, place: Place | None) -> None:
+    """Takes a run out of the queue, if it waits there, because somebody else trains it.
+
+    Raises
+    ------
+    RunError
+        When the queue is starting it.
+    """
+    if run.state().reason == WAITING and not (place is not None and place.take()):
+        raise RunError(f"the queue is starting run {run.id} at this moment; look again in a few seconds")
+
+
 def reserve(run: Run, files: QueueFiles, id: str, request: str, epochs: int) -> dict[str, str | None]:
     """Makes a run one that waits, and gives what it takes to undo that: `put_back`'s `before`."""
     before = {name: run.read_text(name) for name in ("state.json", REQUEST_FILE)}

@@ -32,9 +32,10 @@ from pianistid_core.evaluation import Metrics, measure, predict
 from pianistid_core.learning import DivergedError, Learner, class_names_of, clips_of
 from pianistid_core.loader import Batch, ClipDataset, make_loader
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.queue_files import holding, leave
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_log import FailureKind
-from pianistid_core.runs import Run, RunState, Status
+from pianistid_core.runs import WAITING, Run, RunState, Status
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.tracking import Tracker, open_tracker
 
@@ -71,7 +72,8 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
     Raises
     ------
     RunError
-        When another process trains this run, when it was trained with another config, or when its loss is no number.
+        When another process trains this run or the queue is starting it, when it was trained with another config, or
+        when its loss is no number.
     SplitError
         When the data root has no such split.
     PianistIDError
@@ -81,6 +83,10 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
     device = choose_device(config.device)
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
+    if run.state().reason == WAITING:
+        # Or the queue would train it a second time; what it starts itself does not wait any more.
+        with holding(run) as place:
+            leave(run, place)
     run.make()
     lock = FileLock(run.path / "lock")
     try:
