@@ -215,10 +215,12 @@ class RunQueue:
                 entries.append(QueueEntry(id, run.id, now, config, config.epochs))
                 befores.append(before)
                 self.files.write("waiting", id, record)
-        except OSError as error:
+        except (OSError, RunError) as error:
             for entry, before in zip(entries, befores, strict=True):
                 self.files.drop("waiting", entry.id)
                 put_back(run_for(entry.config, self.root), before)
+            if isinstance(error, RunError):  # a folder of one of them cannot be made, and it says so
+                raise
             raise RunError(f"the queue cannot be written: {error.strerror or error}") from error
         return entries
 

@@ -285,6 +285,14 @@ def test_what_cannot_be_queued_is_refused_all_at_once_and_nothing_is_written(pau
     assert not any(run_of(paused, name).path.exists() for name in ("twice", "lost", "fine"))
 
 
+def test_runs_of_which_one_has_no_room_for_its_folder_leave_nothing_waiting(paused: RunQueue) -> None:
+    paused.root.checkpoints_dir.mkdir()
+    (paused.root.checkpoints_dir / "blocked").write_text("a file where the experiment's folder would be")
+    with pytest.raises(RunError, match="cannot write the run folder"):
+        paused.add([named("a"), named("b", experiment="blocked")])
+    assert paused.entries() == [] and not run_of(paused, "a").path.exists()
+
+
 def test_pages_that_change_the_queue_at_once_lose_nothing(paused: RunQueue) -> None:
     kept = paused.add([named(f"old-{n}") for n in range(6)])
 
@@ -317,6 +325,21 @@ def test_starting_a_waiting_run_by_hand_takes_it_out_of_the_queue(paused: RunQue
     assert names_of(paused.entries()) == ["b"]
     until(lambda: is_over(paused, "a"))
     assert times_trained(run_of(paused, "a")) == 1
+
+
+def test_training_a_waiting_run_here_takes_it_out_of_the_queue(paused: RunQueue) -> None:
+    """Or the queue would train it again, from nothing where its config says so."""
+    paused.add([named("a"), named("b")])
+    train(named("a"), paused.root, run_of(paused, "a"))
+    assert names_of(paused.entries()) == ["b"] and status_of(paused, "a") == "finished"
+
+
+def test_a_run_that_the_queue_is_starting_is_not_trained_here(paused: RunQueue) -> None:
+    (entry,) = paused.add([named("a")])
+    paused.files.advance(entry.id, "waiting", "claimed")
+    with pytest.raises(RunError, match="queue is starting"):
+        train(named("a"), paused.root, run_of(paused, "a"))
+    assert paused.files.ids("claimed") == [entry.id] and run_of(paused, "a").state().reason == WAITING
 
 
 def test_a_run_that_the_queue_is_starting_is_not_started_by_hand(paused: RunQueue) -> None:
