@@ -19,6 +19,7 @@ from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.root import PARTS, DataRoot, Split, require_clips
 from pianistid_core.errors import DataError, PianistIDError, RunError
 from pianistid_core.run_config import resumable_checkpoint, run_for
+from pianistid_core.run_folder import checkpoint_position
 from pianistid_core.runs import Confusion, Run
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ class Trial:
         resumable = resumable_checkpoint(self.config, self.run)
         if resumable is None:
             return f"{self.run.id} starts from nothing"
-        self.epochs_done = min(len(self.run.metrics()), self.config.epochs)
+        # What was trained after it is trained again.
+        self.epochs_done = min(checkpoint_position(resumable)[0], self.config.epochs)
         return f"{self.run.id} goes on from {resumable.name}, after {self.epochs_done} of {self.config.epochs} epochs"
 
     def _choose_device(self) -> str:

@@ -86,6 +86,14 @@ def test_a_run_that_goes_on_takes_the_rest_of_the_time(tiny_root: DataRoot) -> N
     assert len(run_for(tiny_config(), tiny_root).checkpoints()) == 2
 
 
+def test_epochs_that_no_checkpoint_holds_are_trained_again(tiny_root: DataRoot) -> None:
+    run = run_for(tiny_config(), tiny_root)
+    train(tiny_config(epochs=2), tiny_root, run)
+    run.delete_checkpoint("checkpoint_002.pth")
+    found = preflight(tiny_config(epochs=3), tiny_root)
+    assert "goes on from checkpoint_001.pth, after 1 of 3 epochs" in found.checks[0].detail
+
+
 def test_loader_processes_are_used_and_gone(tiny_root: DataRoot) -> None:
     found = preflight(tiny_config(num_workers=2), tiny_root)
     assert found.ok
