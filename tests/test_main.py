@@ -553,6 +553,8 @@ def test_labels_are_kept_and_found(run_in: Path, pianistid: Any) -> None:
     for expression in ("worth", "starred and archived", "'two words' in tags and optim_cfg.lr == 0.02"):
         assert [row["id"] for row in runs("find", expression, "--json").json] == ["tests/tiny"]
     assert "* tests/tiny" in runs("find", "test_loss < 100").out
+    assert runs("list", "--json").json == [] and "1 run put away" in runs("list").out
+    assert [row["id"] for row in runs("list", "--all", "--json").json] == ["tests/tiny"]
     assert runs("archive", "tests/tiny", "--off").status == 0
     assert runs("find", "archived", "--json").json == []
     wrong = runs("find", "acuracy > 0.5")
@@ -581,13 +583,14 @@ def test_a_run_goes_to_the_trash_and_back(run_in: Path, pianistid: Any) -> None:
 
 def test_export_is_one_zip_of_what_matters(run_in: Path, tmp_path: Path, pianistid: Any) -> None:
     target = tmp_path / "run.zip"
+    (run_in / "checkpoints/tests/tiny/queued.json").write_text("{}")
     assert pianistid("runs", "export", "tests/tiny", target, "--data-root", run_in).status == 0
     with zipfile.ZipFile(target) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
     assert {"config.yaml", "metrics.jsonl", "checkpoint_002.pth", "evaluation/validation.json"} <= set(names)
     assert {"figures/epoch_001_confusionmatrix.png", "confusion/validation.json"} <= set(names)
-    assert "checkpoint_001.pth" not in names and "lock" not in names
+    assert "checkpoint_001.pth" not in names and not {"lock", "queued.json"} & set(names)
     assert not any(name.startswith(("/", "..")) or "\\" in name for name in names)
     before = target.read_bytes()
     refused = pianistid("runs", "export", "tests/tiny", target, "--data-root", run_in)

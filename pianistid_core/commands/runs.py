@@ -20,7 +20,7 @@ from pianistid_core.commands.console import (
 from pianistid_core.commands.tidying import add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.run_config import find_run
-from pianistid_core.runs import STOP_KINDS, Run, list_runs
+from pianistid_core.runs import QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
 
 RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
 _METRICS = (
@@ -32,14 +32,15 @@ _METRICS = (
 )
 _SHOWN_EPOCHS = 10
 # What only serves while a run goes on; of the checkpoints only the last is exported.
-_NOT_EXPORTED = {"lock", "launch.lock", "request.yaml", "stop", "progress.json", "exit.json"}
+_NOT_EXPORTED = {"lock", "launch.lock", REQUEST_FILE, QUEUED_FILE, "stop", "progress.json", "exit.json"}
 
 
 def add_runs(parser: ArgumentParser) -> None:
     """Adds the subcommands of `runs`."""
     commands = parser.add_subparsers(metavar="ACTION", required=True)
 
-    listing = commands.add_parser("list", help="list all runs, the newest first")
+    listing = commands.add_parser("list", help="list runs, the newest first")
+    listing.add_argument("--all", action="store_true", help="also those that are put away by `runs archive`")
     listing.set_defaults(handle=_list)
 
     show = commands.add_parser("show", help="show one run: state, metrics, files, the end of its log")
@@ -123,9 +124,12 @@ def export_run(run: Run, target: Path, *, overwrite: bool = False) -> int:
 
 def _list(options: Namespace) -> int:
     root = open_root(options.data_root)
-    summaries = list_runs(root.checkpoints_dir)
+    every = list_runs(root.checkpoints_dir)
+    summaries = [run for run in every if options.all or not run.labels.archived]
     if options.json:
         say_json([summary_data(run) for run in summaries])
+    elif every and not summaries:
+        say(f"{count(len(every), 'run')} put away; `pianistid runs list --all` lists them")
     elif not summaries:
         say(f"there are no runs in {root.checkpoints_dir} yet; pianistid train --config FILE makes one")
     else:
