@@ -1,4 +1,4 @@
-"""What a preflight tries, through the code of training itself, and what follows from it; see `preflight`."""
+"""What a preflight tries, through the code of training itself; see `preflight`."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import psutil
 from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.root import PARTS, DataRoot, Split, require_clips
 from pianistid_core.errors import DataError, PianistIDError, RunError
+from pianistid_core.preflight_estimate import Estimate, Measured, Range
 from pianistid_core.run_config import resumable_checkpoint, run_for
 from pianistid_core.run_folder import checkpoint_position
 from pianistid_core.runs import Confusion, Run
@@ -38,8 +39,6 @@ _MAX_TRAINING_S = 8.0
 _ENOUGH_TRAINING_S = 4.0
 _MAX_EVALUATION_S = 4.0
 _MAX_EVALUATION_BATCHES = 4
-_STARTUP_S = 3.0
-_ROW_BYTES = 1_000  # of an epoch: a row of metrics and a line of the log
 _SCRATCH = ".preflight-"
 
 
@@ -51,25 +50,6 @@ class Check:
     ok: bool
     detail: str
     seconds: float
-
-
-@dataclass(frozen=True)
-class Range:
-    """An estimate: the likely value, and what it will hardly be below or above."""
-
-    low: float
-    likely: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the whole run will take; disk space is what it will have written at its end."""
-
-    epoch_s: Range
-    total_s: Range
-    memory_bytes: Range
-    disk_bytes: Range
 
 
 @dataclass(frozen=True)
@@ -103,21 +83,6 @@ class Preflight:
 # --- what is tried ---------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Measured:
-    """What the checks found out for the estimate; times in seconds."""
-
-    step_s: list[float] = field(default_factory=list)
-    restart_s: float = 0.0
-    eval_s: list[float] = field(default_factory=list)
-    workers_bytes: int = 0
-    checkpoint_bytes: int = 0
-    checkpoint_s: float = 0.0
-    figure_bytes: int = 0
-    figure_s: float = 0.0
-    peak_bytes: int = 0
-
-
 class Trial:
     """One preflight: the parts of a run as they are made, and what was found."""
 
@@ -134,8 +99,7 @@ class Trial:
         self.on_check = on_check or (lambda check: None)
         self.on_begin: Callable[[str], None] = lambda name: None
         self.checks: dict[str, Check] = {}
-        self.measured = _Measured()
-        self.epochs_done = 0
+        self.measured = Measured()
 
     def fly(self) -> Preflight:
         """Makes all checks that can be made, and the estimate."""
@@ -159,7 +123,7 @@ class Trial:
             torch.set_num_threads(threads)
         measured = all(self._is_ok(name) for name in ("Training", "Evaluation", "Checkpoint"))
         device = str(self.device) if self._is_ok("Device") else self.config.device
-        return Preflight(tuple(self.checks.values()), self._estimate() if measured else None, device)
+        return Preflight(tuple(self.checks.values()), self.measured.estimate(self.config) if measured else None, device)
 
     def _check(self, name: str, action: Callable[[], str], needs: Sequence[str] = ()) -> None:
         if not all(self._is_ok(need) for need in needs):
@@ -190,8 +154,9 @@ class Trial:
         if resumable is None:
             return f"{self.run.id} starts from nothing"
         # What was trained after it is trained again.
-        self.epochs_done = min(checkpoint_position(resumable)[0], self.config.epochs)
-        return f"{self.run.id} goes on from {resumable.name}, after {self.epochs_done} of {self.config.epochs} epochs"
+        epochs = self.config.epochs
+        self.measured.epochs_done = min(checkpoint_position(resumable)[0], epochs)
+        return f"{self.run.id} goes on from {resumable.name}, after {self.measured.epochs_done} of {epochs} epochs"
 
     def _choose_device(self) -> str:
         import torch
@@ -225,6 +190,8 @@ class Trial:
         self.caches = {part: open_note_cache(self.root, self.split.name, part) for part in ("train", "test")}
         self.class_names = class_names_of(self.config, self.caches["train"])
         clips = {"train": self._clips("train"), "test": self._clips("test")}
+        self.measured.n_train_clips, self.measured.n_test_clips = len(clips["train"]), len(clips["test"])
+        self.measured.n_validation_clips = self._n_validation_clips()
         labels = clips["train"].labels[clips["train"].clips]
         without = [name for number, name in enumerate(self.class_names) if not np.any(labels == number)]
         if without:
@@ -241,6 +208,13 @@ class Trial:
         from pianistid_core.learning import clips_of
 
         return clips_of(self.config, self.caches[part], training=part == "train")
+
+    def _n_validation_clips(self) -> float:
+        """Told from the recordings' lengths: reading the part itself would cost more than it tells."""
+        if self.split.validation_is_test:
+            return float(self.measured.n_test_clips)
+        lengths = {part: sum(entry.duration_s for entry in self.split.part(part)) for part in ("test", "validation")}
+        return self.measured.n_test_clips * lengths["validation"] / max(1.0, lengths["test"])
 
     def _build(self) -> str:
         from pianistid_core.learning import Learner
@@ -277,8 +251,9 @@ class Trial:
             reason = next(iter(skipped), "it is empty")
             raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
         self.measured.step_s = seconds or [first_s]
-        self.measured.workers_bytes = _memory_of_children()
-        step_s = self._steady_step_s()
+        if self.device.type != "cuda":  # whose memory is not the one that the loader's processes take
+            self.measured.workers_bytes = _memory_of_children()
+        self.measured.steady_step_s = step_s = self._steady_step_s()
         self.measured.restart_s = max(0.0, self.measured.restart_s - step_s)
         left_out = f"; {sum(skipped.values()):,} clips could not be drawn" if skipped else ""
         return (
@@ -398,7 +373,7 @@ class Trial:
 
     def _look_at_disk(self) -> str:
         free = shutil.disk_usage(self.scratch.parent).free
-        needed = self._disk_bytes()
+        needed = self.measured.disk_bytes(self.config)
         # The next checkpoint is whole before an older one is deleted.
         most = needed + self.measured.checkpoint_bytes
         if free < 1.1 * most:
@@ -407,70 +382,6 @@ class Trial:
                 "space, keep only the newest checkpoint (checkpoint_cfg.delete_old_checkpoints), or save fewer"
             )
         return f"the run writes about {_size(needed)}; {_size(free)} are free"
-
-    def _disk_bytes(self) -> float:
-        figures = self._n_figures() * self.measured.figure_bytes
-        copies = self._n_checkpoints_kept() + (1 if self.config.mlflow_cfg.use else 0)
-        return copies * self.measured.checkpoint_bytes + figures + self.config.epochs * _ROW_BYTES
-
-    def _n_checkpoints(self) -> int:
-        options = self.config.checkpoint_cfg
-        every = options.checkpoint_after_n_epochs
-        return -(-self.config.epochs // every) if options.save_checkpoints else 0
-
-    def _n_checkpoints_kept(self) -> int:
-        return (
-            min(1, self._n_checkpoints())
-            if self.config.checkpoint_cfg.delete_old_checkpoints
-            else (self._n_checkpoints())
-        )
-
-    def _n_figures(self) -> int:
-        from pianistid_core.training import FIGURE_EVERY_EPOCHS
-
-        epochs = self.config.epochs
-        return len({1, epochs, *range(FIGURE_EVERY_EPOCHS, epochs + 1, FIGURE_EVERY_EPOCHS)}) + 1
-
-    # --- the estimate ---
-
-    def _estimate(self) -> Estimate:
-        measured, config = self.measured, self.config
-        step_s, eval_s = self._steady_step_s(), statistics.median(measured.eval_s)
-        n_train, n_test = (len(self._clips(part)) / config.batch_size for part in ("train", "test"))
-        epoch_s = n_train * step_s + n_test * eval_s + measured.restart_s * (1 + n_test / max(1.0, n_train))
-        # Files come seldom, and are part of the whole rather than of an epoch.
-        share = (config.epochs - self.epochs_done) / config.epochs
-        files_s = share * (self._n_checkpoints() * measured.checkpoint_s + self._n_figures() * measured.figure_s / 2)
-        validation_s = self._n_validation_clips() / config.batch_size * eval_s
-        total_s = _STARTUP_S + (config.epochs - self.epochs_done) * epoch_s + validation_s + files_s
-        spread = _spread(measured.step_s)
-        memory = measured.peak_bytes + (measured.workers_bytes if self.device.type != "cuda" else 0)
-        disk = self._disk_bytes()
-        return Estimate(
-            epoch_s=_around(epoch_s, spread),
-            total_s=_around(total_s, spread),
-            memory_bytes=Range(0.95 * memory, memory, 1.25 * memory),
-            disk_bytes=Range(0.9 * disk, disk, 1.2 * disk + 1e6),
-        )
-
-    def _n_validation_clips(self) -> float:
-        """Told from the recordings' lengths: reading the part itself would cost more than it tells."""
-        if self.split.validation_is_test:
-            return float(len(self._clips("test")))
-        lengths = {part: sum(entry.duration_s for entry in self.split.part(part)) for part in ("test", "validation")}
-        return len(self._clips("test")) * lengths["validation"] / max(1.0, lengths["test"])
-
-
-def _around(likely: float, spread: float) -> Range:
-    return Range(likely * (1 - spread), likely, likely * (1 + 1.5 * spread))
-
-
-def _spread(seconds: Sequence[float]) -> float:
-    """How far an estimate from these may be off, as a share: their own unrest, and what no preflight can see."""
-    if len(seconds) < 2:
-        return 0.35
-    unrest = statistics.stdev(seconds) / statistics.mean(seconds) / len(seconds) ** 0.5
-    return float(min(0.5, 0.12 + 2 * unrest))
 
 
 def _memory_of_children() -> int:
