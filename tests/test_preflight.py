@@ -95,9 +95,10 @@ def test_epochs_that_no_checkpoint_holds_are_trained_again(tiny_root: DataRoot) 
 
 
 def test_loader_processes_are_used_and_gone(tiny_root: DataRoot) -> None:
+    before = set(psutil.Process().children(recursive=True))
     found = preflight(tiny_config(num_workers=2), tiny_root)
     assert found.ok
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_a_name_that_was_trained_otherwise_is_told_and_the_rest_is_tried(tiny_root: DataRoot) -> None:

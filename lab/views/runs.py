@@ -98,7 +98,8 @@ def views(root: DataRoot, runs: list[RunSummary]) -> None:
 
 def page() -> None:
     if st.session_state.pop(run_actions.GO_BUILD, False):
-        st.switch_page("views/build.py")
+        # No parameters rather than none given: the latter refuses to leave a page whose widgets stand in the address.
+        st.switch_page("views/build.py", query_params={})
     root = state.data_root()
     with guarded():
         cached.run_queue(root).wake()
