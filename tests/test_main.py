@@ -617,7 +617,7 @@ def test_the_readme_names_every_module_and_no_other() -> None:
     for line in tree.splitlines():
         if line.startswith("    ") and not line.startswith("      "):
             folder = repository / line.split()[0].rstrip(",") if line.split()[0].endswith("/") else repository
-        for word in re.findall(r"[\w./]+\.(?:py|css|svg|toml|md)\b", line[:34]):
+        for word in re.findall(r"[\w./]+\.(?:py|css|svg|toml|md)\b", line[:38]):
             named.add(folder / word)
     missing = sorted(str(path) for path in named if not path.exists() and path.name != "logo.svg")
     assert not missing, f"the README names what is not there: {missing}"
