@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pianistid_core.atomic import write_atomically
 from pianistid_core.metrics_log import finite_number, last_row
+from pianistid_core.names import is_plain_name
 from pianistid_core.processes import ProcessIdentity
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,8 @@ class RunFolder:
         """The folder of the queue that the run was added to, and its entry there; the entry may be gone."""
         said = self._read_json(QUEUED_FILE) or {}
         folder, id = said.get("queue"), said.get("id")
-        if not isinstance(folder, str) or not isinstance(id, str):
+        # A run folder may come from somewhere else: its entry is a file of the queue, and nothing above it.
+        if not isinstance(folder, str) or not isinstance(id, str) or not is_plain_name(id):
             return None
         return Path(os.path.normpath(self.path / folder)), id
 

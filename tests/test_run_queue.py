@@ -219,6 +219,17 @@ def test_a_waiting_run_without_an_entry_says_so(paused: RunQueue) -> None:
     assert status_of(paused, "a") == "finished"
 
 
+def test_an_entry_that_lies_outside_its_queue_is_none(paused: RunQueue) -> None:
+    paused.add([named("a")])
+    run, outside = run_of(paused, "a"), paused.root.path / "victim.json"
+    outside.write_text("{}")
+    run.save_json("queued.json", {"queue": "../../../queue", "id": "../../victim"})
+    assert run.queue_entry() is None and run.state().status == "interrupted"
+    with pytest.raises(RunError, match="not running"):
+        launch.stop(run)
+    assert outside.exists()
+
+
 def test_an_entry_whose_run_was_deleted_is_void(paused: RunQueue) -> None:
     paused.add([named("a"), named("b")])
     run_of(paused, "a").delete()
