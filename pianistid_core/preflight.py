@@ -28,6 +28,8 @@ from pianistid_core.preflight_trial import Check, Estimate, OnCheck, Preflight, 
 
 __all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "preflight", "run_preflight"]
 
+_LAST_WORDS_BYTES = 1 << 16
+
 
 def preflight(config: RunConfig, root: DataRoot, on_check: OnCheck | None = None) -> Preflight:
     """Tries everything in this process; what goes wrong is a failed check, not an error."""
@@ -111,7 +113,7 @@ def _why(code: int, timeout_s: float | None, errors: IO[bytes], config: RunConfi
             "the system ended the process, most likely because memory ran out; lower batch_size (now "
             f"{config.batch_size}) or num_workers, or choose a smaller network"
         )
-    errors.seek(0)
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
     lines = errors.read().decode(errors="replace").strip().splitlines()
     last = f": {lines[-1][:300]}" if lines else ""
     return f"the process ended with {f'signal {-code}' if code < 0 else f'exit status {code}'}{last}"

@@ -33,7 +33,7 @@ LEVELS = [
     ["mlflow_server", "sweep", "published", "queue_files"],
     ["training", "identify"],
     ["attribution", "neighbours", "profiles", "preflight_estimate"],
-    ["explanation", "preflight_trial"],
+    ["preflight_trial"],
     ["report", "preflight"],
     ["launch"],
     ["run_queue"],
@@ -57,7 +57,7 @@ MAY_IMPORT_TORCH = {
     "optimisation",
     "devices",
     "learning",
-} | {"attribution", "neighbours", "profiles", "preflight_trial", "explanation"}
+} | {"attribution", "neighbours", "profiles", "preflight_trial"}
 
 
 def modules(folder: Path) -> list[Path]:
