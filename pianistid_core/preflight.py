@@ -91,6 +91,8 @@ class _Heard:
             self.doing, self.since = said["begin"], time.monotonic()
         elif "check" in said:
             self.checks.append(Check(**said["check"]))
+            # What has gone well has not failed, should the process end before it says what comes next.
+            self.doing, self.since = f"After {self.checks[-1].name}", time.monotonic()
             self.on_check(self.checks[-1])
         else:
             self.result = Preflight.from_dict(said["result"])

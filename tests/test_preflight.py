@@ -226,7 +226,7 @@ def test_one_that_the_system_kills_is_told_as_memory(tiny_root: DataRoot) -> Non
             trials()[0].send_signal(signal.SIGKILL)
 
     found = run_preflight(tiny_config(), tiny_root, on_check=kill)
-    assert failed(found).name in ("Network", "Training") and "memory ran out" in failed(found).detail
+    assert failed(found).name in ("After Clips", "Network", "Training") and "memory ran out" in failed(found).detail
     assert files_of(tiny_root) == before
 
 
