@@ -71,7 +71,7 @@ def draw_import(root: DataRoot) -> None:
         )  # fmt: skip
         if asked:
             if where.strip():
-                source = Path(os.path.expanduser(where.strip()))
+                source = Path(where.strip())
                 _start(source.name, lambda progress: import_source(root, source, progress=progress))
                 st.rerun()
             else:

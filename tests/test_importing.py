@@ -207,6 +207,11 @@ class TestLayout:
         with pytest.raises(ImportSourceError, match="several data sets"):
             import_source(root, zipped(tmp_path / "a.zip", files))
 
+    @pytest.mark.parametrize("source", ["x" * 5000, "~nobody_of_that_name/x", "a\0b"])
+    def test_a_path_that_cannot_be_looked_at_is_refused(self, source: str, root: DataRoot) -> None:
+        with pytest.raises(ImportSourceError, match="cannot be looked at"):
+            import_source(root, source)
+
     def test_the_real_one_arrives_whole(self, root: DataRoot, shared: Path) -> None:
         report = import_source(
             root, shared / "data" / "jazz20.zip", metadata=shared / "data" / "recordings.csv", name=None

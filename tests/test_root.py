@@ -62,6 +62,11 @@ class TestWhere:
         with pytest.raises(DataRootError, match="is a file, not a folder"):
             DataRoot.open(tmp_path / "file")
 
+    @pytest.mark.parametrize("path", ["x" * 5000, "~nobody_of_that_name/x", "a\0b"])
+    def test_a_path_that_cannot_be_looked_at_is_refused(self, path: str) -> None:
+        with pytest.raises(DataRootError, match="cannot be used"):
+            DataRoot.open(path)
+
     def test_the_cache_is_outside_the_root(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
         assert root.path not in root.cache_dir.parents
         monkeypatch.delenv("PIANISTID_CACHE")

@@ -18,7 +18,7 @@ from pianistid_core.datasets.archives import Skipped, open_source, read_file
 from pianistid_core.datasets.layout import LayoutImport, find_layout
 from pianistid_core.datasets.performances import PerformanceImport, in_folders, in_table, slug
 from pianistid_core.datasets.recordings import RecordingsTable
-from pianistid_core.datasets.root import DataRoot
+from pianistid_core.datasets.root import DataRoot, is_there
 from pianistid_core.datasets.staging import Staged, staging_in
 from pianistid_core.errors import ImportSourceError
 from pianistid_core.names import folder_name_problem
@@ -61,7 +61,12 @@ def import_source(
     Raises: ImportSourceError when there is nothing to import, or when something else of the same name is there
     already; ArchiveError when a zip is broken or not safe; DataRootError when the root cannot be written.
     """
-    path = Path(source).expanduser().absolute()
+    try:
+        path = Path(source).expanduser().absolute()
+        is_there(path)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, refused, a zero byte; no such user's home
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImportSourceError(f"{str(source)[:200]!r} cannot be looked at: {reason}; name another path") from error
     _refuse_own(root, path)
     if name is not None and (problem := folder_name_problem(name)):
         raise ImportSourceError(f"the name {name!r} cannot be given to a source: {problem}")

@@ -100,6 +100,18 @@ class Split:
         return self.parts[wanted]
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path.
+
+    Raises: OSError or ValueError when it cannot be looked at: refused, too long, a zero byte.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 class DataRoot:
     """A data root and its cache: paths, splits, recordings and clips; creates nothing by itself."""
 
@@ -115,11 +127,17 @@ class DataRoot:
     def open(cls, path: str | Path | None = None) -> "DataRoot":
         """The root at `path`, else at $PIANISTID_HOME, else at ./workspace; it need not exist yet.
 
-        Raises: DataRootError when something that is not a folder is in its place.
+        Raises: DataRootError when something that is not a folder is in its place, or it cannot be looked at.
         """
         chosen = Path(path or os.environ.get("PIANISTID_HOME") or "workspace")
-        root = cls(chosen)
-        if root.path.exists() and not root.path.is_dir():
+        try:
+            root = cls(chosen)
+            is_other = is_there(root.path) and not root.path.is_dir()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, refused, a zero byte; no such user's home
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            named = str(chosen)[:200]
+            raise DataRootError(f"data root {named!r} cannot be used: {reason}; name another folder") from error
+        if is_other:
             raise DataRootError(f"data root {root.path} is a file, not a folder; name a folder with --data-root")
         return root
 

@@ -1,6 +1,8 @@
 """Home: an empty data root, the guided path, what is running, the next step."""
 
+import contextlib
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 import cached
 import home_devices
 import home_tour
+import jobs
 from home_devices import Device, parse_gpus
 from lab_support import HOME, PAGES, a_run, lab, many_runs, words
 from pianistid_core import launch
@@ -229,3 +232,43 @@ def test_without_a_gpu_the_processor_is_told(tmp_path: Path, monkeypatch: pytest
     assert device.use is None or 0 <= device.use <= 1
     assert 0 < device.memory_used < device.memory_total
     assert json.dumps(device.name)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody_of_that_name/x", "a\0b"])
+def test_a_folder_that_cannot_be_used_is_said_and_not_taken(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = lab(tmp_path / "home", monkeypatch)
+    next(text for text in at.text_input if text.label == "Folder").set_value(path)
+    next(button for button in at.button if button.label == "Use this folder").click().run()
+    assert not at.exception
+    assert "cannot be used" in words(at)
+    at.run()
+    assert not at.error, "the folder that was in use still is"
+
+
+def test_two_clicks_at_once_are_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    both_looked, go = threading.Barrier(2), threading.Event()
+    find = jobs.find
+
+    def slow_find(key: str) -> jobs.Job | None:
+        found = find(key)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_looked.wait(0.3)
+        return found
+
+    begun: list[int] = []
+    monkeypatch.setattr(jobs, "find", slow_find)
+
+    def work(progress: jobs.Progress) -> None:
+        begun.append(1)
+        go.wait(30)
+
+    clicks = [threading.Thread(target=jobs.start, args=("one", "One", work)) for _ in range(2)]
+    for click in clicks:
+        click.start()
+    for click in clicks:
+        click.join()
+    until(lambda: bool(begun))
+    go.set()
+    assert len(begun) == 1
