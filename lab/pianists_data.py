@@ -11,6 +11,7 @@ import pandas as pd
 from pianistid_core.comparison import look_alike_order
 from pianistid_core.intervals import Interval, wilson
 from pianistid_core.profiles import ALL, Profile, Profiles
+from pianistid_core.run_folder import CHECKPOINT
 from pianistid_core.runs import RunSummary
 from wording import count, listed, one_line, percent
 
@@ -25,7 +26,7 @@ def trained(runs: Sequence[RunSummary]) -> list[RunSummary]:
 
 def _has_checkpoint(folder: Path) -> bool:
     try:
-        return any(name.startswith("checkpoint_") and name.endswith(".pth") for name in os.listdir(folder))
+        return any(CHECKPOINT.fullmatch(name) for name in os.listdir(folder))
     except OSError:
         return False
 

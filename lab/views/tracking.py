@@ -134,7 +134,7 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
     if address:
         shown = without_password(address)
         st.link_button(
-            f"Open {one_line(shown, 80)}", shown, key="mlflow_open_server", icon=":material/open_in_new:",
+            f"Open {plain(shown, 80)}", shown, key="mlflow_open_server", icon=":material/open_in_new:",
             help="The server that new runs are logged to; it is not started or stopped from here.",
         )  # fmt: skip
     return living

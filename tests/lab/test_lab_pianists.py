@@ -66,7 +66,8 @@ def a_model(root: Path, found: Profiles | None, name: str = "model") -> Run:
 
 
 def test_without_a_model_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_run(tmp_path, "untrained", "finished")
+    run = a_run(tmp_path, "untrained", "finished")
+    (run.path / "checkpoint_of_another_program.pth").write_bytes(b"")
     at = lab(tmp_path, monkeypatch, PAGE)
     assert "No trained model yet" in [header.value for header in at.subheader]
     assert not at.selectbox

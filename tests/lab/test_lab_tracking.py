@@ -53,6 +53,15 @@ def test_new_drafts_begin_as_was_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     assert settings.with_tracking(config, root) is config
 
 
+def test_the_address_of_a_server_is_text_and_no_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = DataRoot(tmp_path / "home", tmp_path / "cache")
+    settings.save_tracking(root, TrackingSettings(True, "http://127.0.0.1:5000/*a*_b_"))
+    at = lab(root, monkeypatch, PAGE)
+    (link,) = (one.proto for one in at.get("link_button") if "5000" in one.proto.label)
+    assert r"\*a\*\_b\_" in link.label
+    assert link.url == "http://127.0.0.1:5000/*a*_b_"
+
+
 def test_one_can_go_back_and_forth_between_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = DataRoot(tmp_path / "home", tmp_path / "cache")
     at = lab(root, monkeypatch, PAGE)
