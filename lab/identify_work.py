@@ -6,6 +6,7 @@ of its own, so that nobody's first answer waits for somebody's explanations. Wha
 
 import hashlib
 import logging
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WINDOW_STEP_S = 10.0
-_MAX_WINDOWS = 24
+_MAX_WINDOWS = 13
 _KEPT = 64
+_SWITCH_INTERVAL_S = 0.0003
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +229,9 @@ def _key(model: Path) -> str:
 @st.cache_resource(show_spinner=False)
 def warm_up() -> None:
     """Begins to load what a first answer needs, beside the page that is drawn meanwhile; once for a server."""
+    # Each of torch's many short calls gives the interpreter's lock away and asks for it back. With the usual 5 ms until
+    # a page that is drawn lets go of it, explanations beside it took ten times as long.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     threading.Thread(target=_load_torch, name="warm up", daemon=True).start()
 
 

@@ -5,8 +5,10 @@
 Without arguments, everything. Needs Chromium (or one named in $CHROMIUM) but for `reruns` and `refresh`.
 """
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -190,6 +192,8 @@ def clicks(folder: Path) -> None:
     make_demo(root, recordings_per_pianist=8)
     run = launch.start(load_config("demo.yaml", overrides=["epochs=60", "num_threads=1", "run=clicked"]), root)
     effects = 0
+    from playwright.sync_api import TimeoutError
+
     with serving(root) as (url, _), browsing() as browser:
         reachable(url)
         page = browser.new_page()
@@ -197,11 +201,12 @@ def clicks(folder: Path) -> None:
         page.locator(".st-key-star button").first.wait_for()
         settled(page)
         for number in range(N_CLICKS):
-            page.locator(".st-key-star button").first.click()
-            deadline = time.monotonic() + 5
-            while run.labels().starred != (number % 2 == 0) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            effects += run.labels().starred == (number % 2 == 0)
+            now, then = ("Star", "Starred") if number % 2 == 0 else ("Starred", "Star")
+            # As a person does: when the button says what a click on it would do.
+            page.locator(".st-key-star button:visible", has_text=re.compile(f"{now}$")).click()
+            with contextlib.suppress(TimeoutError):
+                page.locator(".st-key-star button:visible", has_text=re.compile(f"{then}$")).wait_for(timeout=5_000)
+            effects += run.labels().starred == (then == "Starred")
     launch.stop_and_wait(run, "discard")
     print(f"{N_CLICKS} clicks on a live page: {effects} effects")
 
@@ -215,11 +220,12 @@ def identify(folder: Path) -> None:
     launch.start(config, root)
     while run.state().status in ("queued", "running"):
         time.sleep(0.5)
-    midi = folder / "three minutes.mid"
-    write_midi(three_minutes(root), midi)
+    pieces = {"a server that has just started": folder / "one.mid", "the next piece": folder / "two.mid"}
+    for first, midi in enumerate(pieces.values()):
+        write_midi(three_minutes(root, first=first), midi)
     with serving(root) as (url, _), browsing() as browser:
         reachable(url)
-        for visit in ("first visit", "second visit"):
+        for visit, midi in pieces.items():
             page = browser.new_page()
             page.set_default_timeout(120_000)
             page.goto(f"{url}/identify?model={run.id}")
@@ -236,13 +242,13 @@ def identify(folder: Path) -> None:
             print(f"3 minutes of music, {visit}: the answer after {answer:.1f} s, everything after {everything:.1f} s")
 
 
-def three_minutes(root: DataRoot) -> Notes:
-    """Recordings of the demo one after another, until they fill three minutes."""
+def three_minutes(root: DataRoot, *, first: int = 0) -> Notes:
+    """Recordings of the demo from the nth on, one after another, until they fill three minutes."""
     import numpy as np
 
     parts: list[Notes] = []
     length = 0.0
-    for path in sorted(root.raw_dir.glob("demo/*/piano_midi.mid")):
+    for path in sorted(root.raw_dir.glob("demo/*/piano_midi.mid"))[first:]:
         if length >= 180:
             break
         notes = read_midi(path)

@@ -74,6 +74,7 @@ _FOCUSED = """
   let element = document.activeElement;
   while (element && element.shadowRoot && element.shadowRoot.activeElement) element = element.shadowRoot.activeElement;
   if (!element || element === document.body) return null;
+  if (element.matches('main')) return { name: 'the page itself, which scrolls', visible: true };
   window.__seen.add(element);
   const shows = one => {
     const style = getComputedStyle(one);
