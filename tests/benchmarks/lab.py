@@ -159,26 +159,33 @@ def refresh(folder: Path) -> None:
 
 
 def tabs(folder: Path) -> None:
-    """How much five tabs that watch a run slow its training down: epochs with and without them, in turn."""
+    """How much five tabs that watch a run slow its training down: stretches of one training with and without them."""
     root = DataRoot(folder / "home", folder / "cache")
     make_demo(root, recordings_per_pianist=8)
+    run = launch.start(load_config("demo.yaml", overrides=["epochs=400", "num_threads=1", "run=watched"]), root)
     alone, watched = [], []
+
+    def stretch(epochs: int = 5) -> list[float]:
+        begun = len(run.metrics()) + 1  # the epoch that is on its way has seen other times
+        while len(run.metrics()) < begun + epochs:
+            time.sleep(0.3)
+        return [row["seconds"] for row in run.metrics()[begun : begun + epochs]]
+
     with serving(root) as (url, _), browsing() as browser:
         reachable(url)
-        for turn in range(3):
-            for seconds, n_tabs in ((alone, 0), (watched, N_TABS)):
-                name = f"run=watched-{turn}-{n_tabs}"
-                config = load_config("demo.yaml", overrides=["epochs=4", "num_threads=1", name])
-                run = launch.start(config, root)
-                pages = [browser.new_page() for _ in range(n_tabs)]
-                for page in pages:
-                    page.goto(f"{url}/runs?run={run.id}")
-                while run.state().status in ("queued", "running"):
-                    time.sleep(0.5)
-                for page in pages:
-                    page.close()
-                # The first epoch also reads the data, and the tabs open during it.
-                seconds += [row["seconds"] for row in run.metrics()[1:]]
+        stretch(2)
+        for _ in range(2):
+            alone += stretch()
+            pages = [browser.new_page() for _ in range(N_TABS)]
+            for page in pages:
+                page.goto(f"{url}/runs?run={run.id}")
+                page.locator("canvas").first.wait_for()
+            stretch(2)
+            watched += stretch()
+            for page in pages:
+                page.close()
+            stretch(1)
+    launch.stop_and_wait(run, "discard")
     slower = statistics.median(watched) / statistics.median(alone) - 1
     print(
         f"an epoch alone {statistics.median(alone):.2f} s, with {N_TABS} live tabs {statistics.median(watched):.2f} s: "
