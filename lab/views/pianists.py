@@ -119,9 +119,7 @@ def heading(found: Profiles) -> None:
         figures.append((f"{concept.capitalize()} alone", percent(means[concept]), words, "mean over pianists"))
     show_figures(figures, key="pianists")
     if not found.concepts:
-        words = (
-            "This model hears all as one, so it cannot be asked about a concept alone; a factorised model can."
-        )
+        words = "This model hears all as one, so it cannot be asked about a concept alone; a factorised model can."
         st.info(plain(words, 300), icon=":material/info:")
     st.caption(plain(f"From {found.checkpoint}."))
 
