@@ -3,7 +3,7 @@
 import streamlit as st
 
 import cached
-import runs_table
+import run_states
 import sidebar
 from components.figures import show_figures
 from guard import guard
@@ -49,7 +49,7 @@ def _now(root: DataRoot, known: tuple[str, ...], known_waiting: int) -> None:
     if running:
         with st.container(border=True, key="home_running", gap="small"):
             for run in running[:_MOST_RUNNING]:
-                st.progress(runs_table.progress_of(run.state), text=plain(words_of(run), 240))
+                st.progress(run_states.progress_of(run.state), text=plain(words_of(run), 240))
             if len(running) > _MOST_RUNNING:
                 st.caption(f"and {len(running) - _MOST_RUNNING} more")
 

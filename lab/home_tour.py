@@ -13,7 +13,7 @@ import actions
 import cached
 import home_now
 import jobs
-import runs_table
+import run_states
 import settings
 import sidebar
 import state
@@ -125,7 +125,7 @@ def _train(root: DataRoot, tour: Tour, lead: bool) -> None:
         )
     elif tour.stage != "training":
         if run is not None:
-            st.caption(runs_table.in_words(run.state, run.best_recording_accuracy))
+            st.caption(run_states.in_words(run.state, run.best_recording_accuracy))
         st.button(
             "Train the demo", key="train_demo", icon=":material/play_arrow:", disabled=tour.stage != "train",
             type=_weight(lead and tour.stage == "train"), on_click=start_training, args=(root,),
@@ -148,7 +148,7 @@ def _watch(root: DataRoot, known: str) -> None:
         st.rerun()
     best = run.best_recording_accuracy
     words = "Getting ready" if best is None else f"So far {percent(best)} of test recordings are named right"
-    st.progress(runs_table.progress_of(run.state), text=plain(f"{words}. {sidebar.how_far(run)}", 240))
+    st.progress(run_states.progress_of(run.state), text=plain(f"{words}. {sidebar.how_far(run)}", 240))
 
 
 def _identify(tour: Tour, lead: bool) -> None:

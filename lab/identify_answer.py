@@ -18,7 +18,7 @@ from identify_sources import MAX_MB, Given
 from identify_work import Insight
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.midi import Notes
-from runs_table import PERCENT
+from run_states import PERCENT
 from wording import count, duration, one_line, percent, plain, sentence
 
 if TYPE_CHECKING:

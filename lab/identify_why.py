@@ -16,7 +16,7 @@ from identify_charts import MINUS, points
 from identify_work import Insight
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
-from runs_table import PERCENT
+from run_states import PERCENT
 from wording import clock, count, listed, one_line, percent, plain, sentence
 
 if TYPE_CHECKING:

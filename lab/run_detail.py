@@ -13,7 +13,7 @@ import run_confusion
 import run_curves
 import run_list
 import run_log_view
-import runs_table
+import run_states
 import state
 from components.figures import show_figures
 from guard import guard, guarded
@@ -64,7 +64,7 @@ def header(run: Run, now: RunState, known: RunSummary) -> None:
     """State, star, tags and note."""
     labels = run.labels()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run_head"):
-        runs_table.badge(now, stopping=now.status == "running" and run.stop_request() is not None)
+        run_states.badge(now, stopping=now.status == "running" and run.stop_request() is not None)
         if labels.archived:
             st.badge("Archived", icon=":material/archive:", color="gray")
         for tag in labels.tags:
@@ -159,7 +159,7 @@ def summary(run: Run, was: RunState, asked: str | None) -> None:
         progress = run.progress() or {}
         st.progress(share_of(now, progress), text=plain(progress_in_words(now, progress, asked), 300))
     elif now.reason and now.status not in ("failed", "interrupted"):
-        st.info(sentence(now.reason), icon=runs_table.STATES[now.status][1])
+        st.info(sentence(now.reason), icon=run_states.STATES[now.status][1])
     last, loss = found.last, found.last.get("test_loss")
     best = found.best.get("test_recording_accuracy")
     at = found.best_epoch.get("test_recording_accuracy")
@@ -222,8 +222,8 @@ def trouble(run: Run, now: RunState) -> None:
         failure = Failure("other", now.reason, "Resume to go on from its latest checkpoint.", lines)
     title = "Why it failed" if now.status == "failed" else "Why it ended"
     with st.container(border=True, key="trouble"):
-        st.markdown(f"{runs_table.STATES[now.status][1]} **{title}: {plain(failure.kind)}**" if now.status == "failed"
-                    else f"{runs_table.STATES[now.status][1]} **{title}**")  # fmt: skip
+        st.markdown(f"{run_states.STATES[now.status][1]} **{title}: {plain(failure.kind)}**" if now.status == "failed"
+                    else f"{run_states.STATES[now.status][1]} **{title}**")  # fmt: skip
         st.markdown(sentence(failure.words))
         st.markdown(f"**What to do.** {sentence(failure.hint)}")
         if failure.last_lines:

@@ -7,7 +7,7 @@ import streamlit as st
 
 import actions
 import cached
-import runs_table
+import run_states
 import state
 from components.empty import show_empty
 from guard import guard
@@ -64,7 +64,7 @@ def what_runs(ids: list[str]) -> None:
         now = run.state()
         left = left_of(run)
         words = f"{id}: epoch {now.epoch} of {now.epochs} done" + (f", about {duration(left)} left" if left else "")
-        st.progress(runs_table.progress_of(now), text=plain(words))
+        st.progress(run_states.progress_of(now), text=plain(words))
 
 
 def left_of(run: Run) -> float | None:

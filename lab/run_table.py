@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pianistid_core.runs import STARTING, RunSummary
-from runs_table import PERCENT, STATES, progress_of
+from run_states import PERCENT, STATES, progress_of
 from wording import duration, one_line
 
 NEWEST = "Newest first"

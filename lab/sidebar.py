@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 import cached
-import runs_table
+import run_states
 import state
 from guard import guarded
 from pianistid_core.datasets.root import DataRoot
@@ -71,7 +71,7 @@ def _training(root: DataRoot) -> None:
         st.caption("Training now")
         for run in running[:_MOST_RUNNING]:
             st.page_link(
-                "views/runs.py", label=plain(run.id, 40), icon=runs_table.STATES["running"][1], width="stretch",
+                "views/runs.py", label=plain(run.id, 40), icon=run_states.STATES["running"][1], width="stretch",
                 query_params={state.RUN: run.id}, help="Watch this run.",
             )  # fmt: skip
         if running:
@@ -93,7 +93,7 @@ def _progress(root: DataRoot, ids: Sequence[str]) -> None:
     if [run.id for run in running] != list(ids):
         st.rerun()
     for run in running[:_MOST_RUNNING]:
-        st.progress(runs_table.progress_of(run.state), text=plain(how_far(run)))
+        st.progress(run_states.progress_of(run.state), text=plain(how_far(run)))
 
 
 def how_far(run: RunSummary) -> str:

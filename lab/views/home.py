@@ -11,7 +11,7 @@ import cached
 import home_now
 import home_tour
 import jobs
-import runs_table
+import run_states
 import state
 from home_tour import Tour
 from pianistid_core.datasets.root import DataRoot, Split
@@ -106,7 +106,7 @@ def results(runs: Sequence[RunSummary]) -> None:
     now = time.time()
     with st.container(border=True, key="results", gap="small"):
         for number, run in enumerate(runs[:_MOST_RESULTS]):
-            name, icon, colour = runs_table.STATES[run.state.status]
+            name, icon, colour = run_states.STATES[run.state.status]
             with st.container(horizontal=True, vertical_alignment="center", key=f"result_{number}", gap="small"):
                 st.page_link(
                     "views/runs.py", label=plain(run.id, 60), width=260, query_params={state.RUN: run.id},

@@ -9,7 +9,7 @@ import actions
 import cached
 import jobs
 import mlflow_links
-import runs_table
+import run_states
 import settings
 import state
 from components.empty import show_empty
@@ -195,7 +195,7 @@ def runs_in_mlflow(mirrored: Sequence[Mirrored], living: ServerState | None) -> 
     rows = [
         {
             "Run": one_line(run.id),
-            "State": runs_table.STATES[run.state.status][0],
+            "State": run_states.STATES[run.state.status][0],
             "Best": None if run.best_recording_accuracy is None else 100 * run.best_recording_accuracy,
             "Store": one_line(mirror.where),
             "In MLflow": mlflow_links.url_of(mirror, living),
@@ -208,7 +208,7 @@ def runs_in_mlflow(mirrored: Sequence[Mirrored], living: ServerState | None) -> 
         alt=f"{count(len(rows), 'run')} with their entries in MLflow.",
         column_config={
             "Best": st.column_config.NumberColumn(
-                format=runs_table.PERCENT, help="Share of test recordings whose pianist was named, in the best epoch."
+                format=run_states.PERCENT, help="Share of test recordings whose pianist was named, in the best epoch."
             ),
             "In MLflow": st.column_config.LinkColumn(display_text="Open"),
         },
