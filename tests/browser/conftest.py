@@ -164,8 +164,11 @@ def watched_page(browser: "playwright_api.Browser", server: Server) -> Iterator[
     def told(message: "playwright_api.ConsoleMessage") -> None:
         # Below a page's path, Streamlit first looks for its server there: it is not, which is as it should be.
         probes = "404" in message.text and "/_stcore/" in message.location.get("url", "")
-        # While a server is away, the browser says so.
-        gone = ("ERR_CONNECTION", "WebSocket", "from server", "server endpoint", "server is not responding")
+        # While a server is away, the browser says so; so does a chart whose code it was about to fetch.
+        gone = (
+            "ERR_CONNECTION", "WebSocket", "from server", "server endpoint", "server is not responding",
+            "Failed to fetch dynamically imported module",
+        )  # fmt: skip
         away = server.kills > kills and any(words in message.text for words in gone)
         if message.type == "error" and not probes and not away:
             errors.append(f"{message.text} ({message.location.get('url', '')})")
