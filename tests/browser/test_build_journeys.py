@@ -9,26 +9,13 @@ from pianistid_core.run_queue import RunQueue
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
+from steps import LIVE_MS, settled, visit
 
 if TYPE_CHECKING:
     from conftest import Server
     from pianistid_core.datasets.root import DataRoot
 
-LIVE_MS = 120_000
 expect.set_options(timeout=20_000)  # five seconds are too few on a machine that trains beside the tests
-
-
-def settled(page: Page) -> None:
-    """Waits until the page's script has run and its widgets are drawn."""
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    settled(page)
 
 
 def field(page: Page, key: str) -> Locator:

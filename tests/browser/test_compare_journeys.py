@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Page, expect
+from steps import settled, visit
 
 from lab_support import a_run
 
@@ -15,18 +16,6 @@ expect.set_options(timeout=20_000)
 
 if TYPE_CHECKING:
     from pianistid_core.datasets.root import DataRoot
-
-
-def settled(page: Page) -> None:
-    """Waits until the page's script has run."""
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    settled(page)
 
 
 @pytest.fixture(scope="module")

@@ -8,25 +8,13 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Page, expect
+from steps import LIVE_MS, settled, visit
 
 from lab_support import a_run
 
 if TYPE_CHECKING:
     from conftest import Server
     from pianistid_core.datasets.root import DataRoot
-
-LIVE_MS = 90_000
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    expect(page.locator("h1").first).to_be_visible(timeout=LIVE_MS)
-    settled(page)
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=LIVE_MS)
 
 
 def test_the_guided_path_goes_on_by_itself(first_page: Page) -> None:

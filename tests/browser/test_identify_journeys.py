@@ -9,25 +9,13 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
+from steps import LIVE_MS, settled, visit
 
 if TYPE_CHECKING:
     from pianistid_core.datasets.root import DataRoot
 
-LIVE_MS = 60_000
 LATER_MS = 180_000
 PAGE = "/identify?model=shipped/tiny"
-
-
-def settled(page: Page) -> None:
-    """Waits until the page's script has run."""
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    settled(page)
 
 
 def upload(page: Page, files: list[Any]) -> None:

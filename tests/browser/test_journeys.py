@@ -1,7 +1,6 @@
 """What a person does in the lab, in a real browser against a real server."""
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,23 +9,10 @@ from pianistid_core.runs import Run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
+from steps import LIVE_MS, settled, visit
 
 if TYPE_CHECKING:
     from pianistid_core.datasets.root import DataRoot
-
-LIVE_MS = 60_000
-
-
-def settled(page: Page) -> None:
-    """Waits until the page's script has run."""
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    settled(page)
 
 
 def field(page: Page, key: str) -> Locator:
@@ -56,13 +42,6 @@ def start(page: Page, name: str) -> None:
     page.wait_for_url(re.compile("/runs"))
     expect(page.get_by_role("combobox", name="Run")).to_have_value(f"demo/{name}")
     expect(page).to_have_url(re.compile(f"run=demo.*{name}"))
-
-
-def wait_for(condition: "object", seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") -> None:

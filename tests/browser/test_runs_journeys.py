@@ -1,8 +1,6 @@
 """What a person does with runs, in a real browser against a real server."""
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,32 +12,13 @@ from pianistid_core.runs import Run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
+from steps import LIVE_MS, settled, visit, wait_for
 
 if TYPE_CHECKING:
     from conftest import Server
     from pianistid_core.datasets.root import DataRoot
 
-LIVE_MS = 60_000
 TINY = ["train_dataset_cfg.n_clips=16", "test_dataset_cfg.n_clips=8", "model_cfg.frame_pool=60"]
-
-
-def settled(page: Page) -> None:
-    """Waits until the page's script has run."""
-    page.wait_for_timeout(210)  # widgets wait that long before they tell the server
-    page.locator("[data-testid=stApp][data-test-connection-state=CONNECTED]").wait_for(state="attached")
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
-
-
-def visit(page: Page, path: str) -> None:
-    page.goto(path)
-    settled(page)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def start(root: "DataRoot", name: str, epochs: int) -> Run:
