@@ -30,7 +30,7 @@ PERCENT = "%.1f %%"
 # Every run has its own; they say where it lies, not how it was trained.
 NAMES = ("experiment", "run")
 MOST_MATRICES = 6
-_EVALUATION = "compare.evaluation"
+_EVALUATED = "compare.evaluated"
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def better(chosen: Sequence[Subject]) -> None:
     heard_a, heard_b = data.outcomes(a.run, part), data.outcomes(b.run, part)
     if heard_a is None or heard_b is None:
         unknown = [subject for subject, heard in ((a, heard_a), (b, heard_b)) if heard is None]
-        _evaluate_again(unknown, part)
+        _evaluate_again(unknown, part, evaluation_of(a, b, part))
         return
     if a.split != b.split:
         words = f"A was tested on split {a.split}, B on {b.split}; only recordings that both have heard count"
@@ -385,28 +385,36 @@ def test_table(test: PairedTest) -> pd.DataFrame:
     return pd.DataFrame([{key: value for key, value in asdict(test).items() if key != "words"}])
 
 
-def _evaluate_again(unknown: Sequence[Subject], part: str) -> None:
-    """Says what is missing for the test, and measures it."""
+def evaluation_of(a: Subject, b: Subject, part: str) -> str:
+    """The name of the job that measures what the test of two runs lacks; other tests have jobs of their own."""
+    return f"compare {part} of {' and '.join(sorted(str(subject.run.path) for subject in (a, b)))}"
+
+
+def _evaluate_again(unknown: Sequence[Subject], part: str, key: str) -> None:
+    """Says what is missing for the test, and measures it in the job of that name."""
     names = listed(subject.name for subject in unknown)
     words = f"it is not known which recordings of the {part} part {names} named, only how many"
     st.info(sentence(words), icon=":material/help:")
     ready = [subject for subject in unknown if subject.run.checkpoints()]
+    job = jobs.find(key)
     if ready:
         st.button(
             f"Evaluate {count(len(ready), 'run')} again", key="compare_evaluate", type="primary",
-            icon=":material/grading:", on_click=_evaluate_all, args=(ready, part),
+            icon=":material/grading:", on_click=_evaluate_all, args=(ready, part, key),
+            disabled=job is not None and job.running,
             help="Measures the latest checkpoint in a process of its own; the outcome of each recording is kept.",
         )  # fmt: skip
-    done = jobs.draw(_EVALUATION)
-    if done is not None and done.error is None:
-        jobs.forget(_EVALUATION)
+    done = jobs.draw(key)
+    if done is not None and done.error is None and st.session_state.get(_EVALUATED) is not done:
+        # What it found may have come after this page looked for it.
+        st.session_state[_EVALUATED] = done
         st.rerun()
     st.caption("Or in a terminal:")
     lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in unknown]
     st.code("\n".join(lines), language=None)
 
 
-def _evaluate_all(unknown: Sequence[Subject], part: str) -> None:
+def _evaluate_all(unknown: Sequence[Subject], part: str, key: str) -> None:
     root = state.data_root()
 
     def work(progress: jobs.Progress) -> None:
@@ -414,7 +422,7 @@ def _evaluate_all(unknown: Sequence[Subject], part: str) -> None:
             progress(number, len(unknown))
             evaluate(subject.run.latest_checkpoint(), part, root)
 
-    jobs.start(_EVALUATION, f"Evaluating {count(len(unknown), 'run')} on the {part} part", work)
+    jobs.start(key, f"Evaluating {count(len(unknown), 'run')} on the {part} part", work)
 
 
 def _disputed(a: data.Outcomes, b: data.Outcomes) -> None:

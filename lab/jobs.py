@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 Work = Callable[[Progress], Any]
 
+MOST_ENDED = 20
+
 _STARTING = threading.Lock()
 
 
@@ -71,6 +73,10 @@ def start(key: str, title: str, work: Work) -> Job:
         found = find(key)
         if found is not None and found.running:
             return found
+        forget(key)  # so that it stands last, as the newest
+        ended = [old for old, one in list(_jobs().items()) if not one.running]
+        for old in ended[: max(0, len(ended) - MOST_ENDED)]:  # a page that never came back for its result
+            forget(old)
         job = _jobs()[key] = Job(title)
     threading.Thread(target=_work, args=(job, work), name=f"job {key}").start()
     return job

@@ -1,6 +1,7 @@
 """Compare: runs side by side in every state, their colours, curves, results, the paired test and the paper's rows."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ from hypothesis import strategies as st
 
 import compare_charts
 import compare_data as data
+import compare_parts
+import jobs
 import palette
 from compare_data import METRICS, Line
 from compare_parts import result_table
 from lab_support import a_run, charts_of, lab, many_runs, words
 from pianistid_core.config import load_config, to_yaml
 from pianistid_core.confusion import Confusion, RecordingOutcome
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import RunError
 from pianistid_core.published import published
 from pianistid_core.runs import Run
 from test_lab_charts import plain_json
+from tiny import until
 
 COLOURS = palette.of_theme("light")
 PAGE = "views/compare.py"
@@ -173,6 +179,41 @@ def test_runs_of_before_are_measured_again_first(tmp_path: Path, monkeypatch: py
     old.save_json("evaluation/validation.json", {"confusion": outcomes("x--x").to_dict()})
     at.run()
     assert "B names 1 more of 4 recordings than A" in words(at)
+
+
+def test_two_pages_that_measure_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    measured: list[str] = []
+
+    def evaluate(path: Path, part: str, root: DataRoot) -> None:
+        if path.parent.name == "broken":
+            raise RunError("no such weights")
+        measured.append(path.parent.name)
+        go.wait(30)
+        Run(path.parent).save_json(f"evaluation/{part}.json", {"confusion": outcomes("x--x").to_dict()})
+
+    monkeypatch.setattr(compare_parts, "evaluate", evaluate)
+    a_measured_run(tmp_path, "new", "xx-x")
+    for name in ("old", "older", "broken"):
+        (a_run(tmp_path, name, "finished").path / "checkpoint_003.pth").write_bytes(b"x")
+    asked = {"compare_tab": "Is one better?"}
+    first = lab(tmp_path, monkeypatch, PAGE, runs="study/old,study/new", **asked)
+    first.button(key="compare_evaluate").click().run()
+    assert first.button(key="compare_evaluate").disabled
+    second = lab(tmp_path, monkeypatch, PAGE, runs="study/older,study/new", **asked)
+    assert not second.get("progress")
+    second.button(key="compare_evaluate").click().run()
+    go.set()
+    until(lambda: not any(job.running for job in jobs._jobs().values()))
+    assert sorted(measured) == ["old", "older"]
+    for page in (first, second, lab(tmp_path, monkeypatch, PAGE, runs="study/old,study/new", **asked)):
+        page.run()
+        assert "B names 1 more of 4 recordings than A" in words(page)
+    failing = lab(tmp_path, monkeypatch, PAGE, runs="study/broken,study/new", **asked)
+    failing.button(key="compare_evaluate").click().run()
+    until(lambda: not any(job.running for job in jobs._jobs().values()))
+    failing.run()
+    assert "No such weights" in words(failing)
 
 
 def test_runs_that_heard_nothing_in_common_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
