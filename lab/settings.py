@@ -28,10 +28,10 @@ class TrackingSettings:
 def tracking(root: DataRoot) -> TrackingSettings:
     """What was chosen for a data root; off when nothing was, or when the file is damaged."""
     try:
-        path = _path(root)
-        said = json.loads(path.read_bytes()[:_MOST_BYTES])["tracking"]
+        with _path(root).open("rb") as file:
+            said = json.loads(file.read(_MOST_BYTES))["tracking"]
         use, address = said["use"], said["address"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return TrackingSettings()
     good = isinstance(address, str) and address_problem(address) is None
     return TrackingSettings(use is True, address if good else None)

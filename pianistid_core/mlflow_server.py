@@ -66,7 +66,7 @@ class MlflowServer:
         try:
             said = json.loads(self._record.read_bytes())
             state = ServerState(ProcessIdentity(**said["process"]), int(said["port"]), float(said["started"]), False)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
         if not state.process.alive():
             return None

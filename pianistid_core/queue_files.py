@@ -84,9 +84,10 @@ class QueueFiles:
         waiting = self.ids("waiting")
         try:
             order = json.loads((self.folder / "order.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return waiting
-        position = {id: n for n, id in enumerate(order)} if isinstance(order, list) else {}
+        known = order if isinstance(order, list) else []
+        position = {id: n for n, id in enumerate(known) if isinstance(id, str)}
         return sorted(waiting, key=lambda id: (position.get(id, len(position)), id))
 
     def set_order(self, ids: list[str]) -> None:
@@ -97,7 +98,7 @@ class QueueFiles:
         """What an entry says; None when it is not in that stage, or damaged."""
         try:
             record = json.loads(self.path(stage, id).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 

@@ -258,7 +258,7 @@ def _plain_object(text: bytes) -> dict[str, Any] | None:
     """A JSON object, or None for anything else."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 

@@ -154,7 +154,7 @@ class RunQueue:
         try:
             said = json.loads((self.files.folder / "dispatcher.json").read_bytes())
             return ProcessIdentity(**said).alive()
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return False
 
     def _start_dispatcher(self) -> None:

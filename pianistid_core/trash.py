@@ -130,7 +130,7 @@ def empty(checkpoints_dir: Path, ids: Collection[str] | None = None) -> int:
 def _read(folder: Path) -> Discarded | None:
     try:
         data = json.loads((folder / _ABOUT).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     match data:
         case {"run_id": str(run_id), "when": float() | int() as when, "size_bytes": int(size)}:

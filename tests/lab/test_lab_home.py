@@ -272,3 +272,15 @@ def test_two_clicks_at_once_are_one_job(monkeypatch: pytest.MonkeyPatch) -> None
     until(lambda: bool(begun))
     go.set()
     assert len(begun) == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_nested_without_end_are_damaged_files(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "[" * 200_000
+    for name in ("run.json", "state.json", "progress.json", "labels.json", "mlflow.json", "environment.json"):
+        (a_run(tmp_path, name.partition(".")[0], "finished").path / name).write_text(deep)
+    for place in ("lab.json", "mlflow/server.json", "queue/order.json", "queue/waiting/a.json"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(deep)
+    at = lab(tmp_path, monkeypatch, page)
+    assert len(at.title) == 1

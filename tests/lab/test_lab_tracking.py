@@ -108,7 +108,16 @@ def test_an_address_that_cannot_be_is_said_and_not_kept(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"tracking": {"use": 1, "address": "file:///etc"}}', '{"tracking": 3}']
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"tracking": {"use": 1, "address": "file:///etc"}}',
+        '{"tracking": 3}',
+        "[" * 60_000,
+        '{"a":' * 9_000,
+    ],
 )
 def test_a_damaged_settings_file_means_off(text: str, tmp_path: Path) -> None:
     (tmp_path / "lab.json").write_text(text)
