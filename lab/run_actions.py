@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import streamlit as st
 
@@ -183,6 +184,12 @@ def clone(run: Run) -> None:
         st.session_state[GO_BUILD] = True
 
     actions.attempt(take)
+
+
+def say_if_gone(path: Path, what: str) -> None:
+    """Says that the file that was to be downloaded is not there; the browser alone would only say that it failed."""
+    if not path.is_file():
+        state.complain(f"{what} is not there, so nothing can be downloaded: it was not written yet, or was deleted")
 
 
 def delete_checkpoint(run: Run, name: str) -> None:

@@ -91,7 +91,8 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
         )  # fmt: skip
         st.download_button(
             "Download", opened(path), file_name=f"{run.path.name}_{path.name}", key="checkpoint_download",
-            mime="application/octet-stream", icon=":material/download:", on_click="ignore",
+            mime="application/octet-stream", icon=":material/download:",
+            on_click=run_actions.say_if_gone, args=(path, f"checkpoint {path.name} of {run.id}"),
             help="The .pth file; it is read when you click.",
         )  # fmt: skip
         with st.popover(
@@ -110,16 +111,9 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
         st.success(sentence(in_words(done.result)), icon=":material/grading:")
 
 
-def opened(path: Path) -> Callable[[], BufferedReader | bytes]:
-    """The file of a checkpoint, read only when it is asked for."""
-
-    def read() -> BufferedReader | bytes:
-        try:
-            return path.open("rb")
-        except OSError:
-            return b""
-
-    return read
+def opened(path: Path) -> Callable[[], BufferedReader]:
+    """The file of a checkpoint, read only when it is asked for; one that vanished is no file, not an empty one."""
+    return lambda: path.open("rb")
 
 
 def job_of(run: Run) -> str:

@@ -7,14 +7,25 @@ import streamlit as st
 
 import cached
 import palette
+import run_actions
 import run_charts
 from components.chart import show_chart
 from components.empty import show_empty
 from guard import guard
+from pianistid_core.errors import RunError
+from pianistid_core.metrics_log import Curves, finite_number
 from pianistid_core.runs import Run
 from wording import count
 
 BY_EPOCH, BY_TIME = "Epoch", "Time"
+FASTEST_S, SLOWEST_S = 2.0, 10.0
+_LAST_EPOCHS = 5
+
+
+def tick_of(found: Curves) -> float:
+    """How many seconds to wait before looking for another epoch: about one epoch's, within what a page can take."""
+    lengths = [length for row in found.rows[-_LAST_EPOCHS:] if (length := finite_number(row.get("seconds")))]
+    return min(max(sum(lengths) / len(lengths), FASTEST_S), SLOWEST_S) if lengths else FASTEST_S
 
 
 def draw(run: Run, *, tick_s: float | None) -> None:
@@ -35,17 +46,21 @@ def draw(run: Run, *, tick_s: float | None) -> None:
             "Live", True, key="live_follow", help="Off holds the curves still, so that you can zoom into them."
         )
     data.download_button(
-        "Data", lambda: table(run), file_name=f"{run.path.name}_metrics.csv", mime="text/csv", on_click="ignore",
-        key="curves_data", icon=":material/download:", help="Every epoch and every figure, as CSV.",
+        "Data", lambda: table(run), file_name=f"{run.path.name}_metrics.csv", mime="text/csv", key="curves_data",
+        icon=":material/download:", help="Every epoch and every figure, as CSV.",
+        on_click=run_actions.say_if_gone, args=(run.metrics_path, f"the table of epochs of {run.id}"),
     )  # fmt: skip
     every = tick_s if follow else None
-    st.fragment(charts_of, run_every=every, key="live_curves")(run, smooth, log, across == BY_TIME)
+    awaited = every is not None and not cached.metrics_log(run).refresh().rows
+    st.fragment(charts_of, run_every=every, key="live_curves")(run, smooth, log, across == BY_TIME, awaited)
 
 
 @guard
-def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
-    """The three charts; only what was appended to the metrics is read."""
+def charts_of(run: Run, smooth: float, log: bool, by_time: bool, awaited: bool) -> None:
+    """The three charts; only what was appended to the metrics is read. `awaited`: this began before the first epoch."""
     found = cached.metrics_log(run).refresh()
+    if awaited and found.rows:
+        st.rerun()  # now it is known how long an epoch takes, and so how often to look
     if not found.rows:
         show_empty(
             ":material/show_chart:", "No epoch yet", "The curves begin when the first epoch is done.", key="curves"
@@ -98,6 +113,8 @@ def charts_of(run: Run, smooth: float, log: bool, by_time: bool) -> None:
 
 def table(run: Run) -> bytes:
     """Every epoch of a run as CSV, one column a figure; read whole, and only when it is asked for."""
+    if not run.metrics_path.is_file():
+        raise RunError(f"run {run.id} has no table of epochs")
     rows = run.metrics()
     names = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict)))
     text = io.StringIO()

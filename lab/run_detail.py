@@ -22,7 +22,8 @@ from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, M
 from pianistid_core.runs import STARTING, WAITING, Failure, Run, RunState, RunSummary
 from wording import duration, one_line, percent, plain, sentence
 
-TICK_S = 1.5
+TICK_S = 2.0
+LOG_TICK_S = 3.0
 LIVE = ("running", "queued")
 TABS = ["Curves", "Confusion matrix", "Log", "Config", "Checkpoints"]
 PHASES = {"train": "training", "test": "testing", "validation": "last evaluation"}
@@ -38,8 +39,10 @@ def draw(root: DataRoot, run: Run, known: RunSummary) -> None:
     now = run.state()
     header(run, now, known)
     controls(root, run, now)
-    tick = TICK_S if now.status in LIVE else None
-    st.fragment(summary, run_every=tick or 10.0, key="live_summary")(run, now, run.stop_request())
+    live = now.status in LIVE
+    # An epoch is what changes curves and matrices, so they are looked at about once an epoch.
+    tick = run_curves.tick_of(cached.metrics_log(run).refresh()) if live else None
+    st.fragment(summary, run_every=TICK_S if live else 10.0, key="live_summary")(run, now, run.stop_request())
     if now.status in ("failed", "interrupted"):
         trouble(run, now)
     curves, confusion, log, config, checkpoints = st.tabs(TABS, key="run_tab", on_change="rerun", bind="query-params")
@@ -51,13 +54,13 @@ def draw(root: DataRoot, run: Run, known: RunSummary) -> None:
             run_confusion.draw(run, root, tick_s=tick)
     if log.open:
         with log, guarded():
-            run_log_view.draw(run, tick_s=tick)
+            run_log_view.draw(run, tick_s=LOG_TICK_S if live else None)
     if config.open:
         with config, guarded():
             run_config_view.draw(run)
     if checkpoints.open:
         with checkpoints, guarded():
-            run_checkpoints.draw(run, root, live=now.status in LIVE)
+            run_checkpoints.draw(run, root, live=live)
 
 
 def header(run: Run, now: RunState, known: RunSummary) -> None:

@@ -4,6 +4,7 @@ import io
 
 import streamlit as st
 
+import run_actions
 from guard import guard
 from pianistid_core.runs import Run
 from wording import count, one_line, plain
@@ -28,8 +29,9 @@ def draw(run: Run, *, tick_s: float | None) -> None:
             "Follow", True, key="log_follow", help="Shows new lines as they come; off holds them still."
         )
     data.download_button(
-        "Whole log", lambda: whole(run), file_name=f"{run.path.name}.log.txt", mime="text/plain", on_click="ignore",
-        key="log_download", icon=":material/download:", help="All of it, as it was written.",
+        "Whole log", lambda: whole(run), file_name=f"{run.path.name}.log.txt", mime="text/plain", key="log_download",
+        icon=":material/download:", help="All of it, as it was written.",
+        on_click=run_actions.say_if_gone, args=(run.log_path, f"the log of {run.id}"),
     )  # fmt: skip
     every = tick_s if follow else None
     st.fragment(lines_of, run_every=every, key="live_log")(run, LEVELS.get(level or "All"), contains or "", follow)
@@ -51,9 +53,6 @@ def lines_of(run: Run, level: str | None, contains: str, follow: bool) -> None:
         st.caption(plain(f"The last {len(found)} of {count(n, 'line')}; the download holds all."))
 
 
-def whole(run: Run) -> io.BufferedReader | bytes:
-    """The log as a file, read when it is asked for."""
-    try:
-        return (run.path / "log.txt").open("rb")
-    except OSError:
-        return b""
+def whole(run: Run) -> io.BufferedReader:
+    """The log as a file, read when it is asked for; one that vanished is no file, not an empty one."""
+    return run.log_path.open("rb")

@@ -9,7 +9,7 @@ import streamlit as st
 import cached
 import run_states
 import state
-from guard import guarded
+from guard import guard, guarded
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunSummary
@@ -17,7 +17,8 @@ from wording import count, duration, one_line, plain, sentence
 
 _HERE = Path(__file__).parent / "components"
 _MOST_RUNNING = 2
-_LOOK_EVERY_S = 3
+_FOLDER, _SEEN = "root_folder", "root_seen"
+_LOOK_EVERY_S = 4
 
 Pages = Mapping[str, Sequence[Any]]
 
@@ -88,6 +89,7 @@ def running_now(root: DataRoot) -> list[RunSummary]:
 
 
 @st.fragment(run_every=_LOOK_EVERY_S, key="sidebar_progress")
+@guard
 def _progress(root: DataRoot, ids: Sequence[str]) -> None:
     running = running_now(root)
     if [run.id for run in running] != list(ids):
@@ -121,18 +123,25 @@ def _short(path: Path) -> str:
 
 
 def _chooser(path: str) -> None:
+    if st.session_state.get(_SEEN) != path or _FOLDER not in st.session_state:  # another tab may have chosen too
+        st.session_state[_SEEN] = st.session_state[_FOLDER] = path
     with (
         st.popover("Change", key="root_popover", type="tertiary", help="Work with another folder."),
         st.form("data_root", border=False),
     ):
         chosen = st.text_input(
-            "Folder", value=path, help="The folder that holds data, splits and runs. Empty goes back to the default."
+            "Folder", key=_FOLDER, help="The folder that holds data, splits and runs. Empty goes back to the default."
         )
-        if st.form_submit_button("Use this folder", type="primary", help="Takes effect for all open tabs."):
+        asked = st.form_submit_button(
+            "Use this folder", key="root_use", type="primary", help="Takes effect for all open tabs."
+        )
+        if asked:
             try:
                 state.choose_data_root(chosen)
             except PianistIDError as error:
                 st.error(sentence(error))
             else:
-                state.notify(f"The data root is now {state.data_root().path}")
+                now = state.data_root().path
+                state.notify(f"The data root is now {now}" + ("" if now.is_dir() else ", where nothing is yet"))
+                st.session_state.pop(_SEEN)
                 st.rerun()

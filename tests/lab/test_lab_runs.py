@@ -8,10 +8,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import run_checkpoints
+import run_curves
+import run_log_view
 from lab_support import a_run, charts_of, lab, words, yaml_of
 from pianistid_core import trash
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.metrics_log import MetricsLog
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run, RunLabels
 
@@ -44,6 +47,14 @@ def test_a_run_in_every_state(status: str, done: int, tmp_path: Path, monkeypatc
     assert ("Stop and save" in labels) == (status in ("queued", "running"))
     assert ("Resume" in labels) == (status in ("stopped", "failed", "interrupted"))
     assert ("Trash" in labels) == (status not in ("queued", "running"))
+
+
+@pytest.mark.parametrize(("seconds", "tick"), [([], 2.0), ([0.4] * 9, 2.0), ([9.0] + [6.0] * 5, 6.0), ([80.0], 10.0)])
+def test_the_curves_are_looked_at_about_once_an_epoch(seconds: list[float], tick: float, tmp_path: Path) -> None:
+    run = a_run(tmp_path, "one", "running", done=0)
+    for epoch, length in enumerate(seconds, start=1):
+        run.append_metrics({"epoch": epoch, "seconds": length})
+    assert run_curves.tick_of(MetricsLog(run.metrics_path).refresh()) == tick
 
 
 def test_the_address_bar_names_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +266,33 @@ def test_a_checkpoint_that_vanished_is_named(tmp_path: Path, monkeypatch: pytest
     at.button(key="checkpoint_delete").click().run()
     assert not at.exception
     assert "no checkpoint 'checkpoint_005.pth'" in words(at)
+
+
+def test_what_vanished_is_said_when_it_is_asked_for_and_no_empty_file_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, "one", "finished")
+    path = run.path / "checkpoint_005.pth"
+    path.write_bytes(b"x")
+    at = one(tmp_path, monkeypatch, "Checkpoints")
+    path.unlink()
+    at.get("download_button")[0].click().run()
+    assert not at.exception
+    assert "Checkpoint checkpoint_005.pth of study/one is not there" in words(at)
+    at = one(tmp_path, monkeypatch, "Log")
+    (run.path / "log.txt").unlink()
+    at.get("download_button")[0].click().run()
+    assert "The log of study/one is not there" in words(at)
+    at = one(tmp_path, monkeypatch, "Curves")
+    run.metrics_path.unlink()
+    at.get("download_button")[0].click().run()
+    assert "The table of epochs of study/one is not there" in words(at)
+    with pytest.raises(OSError):
+        run_checkpoints.opened(path)()
+    with pytest.raises(OSError):
+        run_log_view.whole(run)
+    with pytest.raises(RunError):
+        run_curves.table(run)
 
 
 def test_kept_evaluations_come_with_their_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
