@@ -14,6 +14,7 @@ import cached
 import home_devices
 import home_tour
 import jobs
+import state
 from home_devices import Device, parse_gpus
 from lab_support import HOME, PAGES, a_run, lab, many_runs, words
 from pianistid_core import launch
@@ -203,11 +204,28 @@ def test_a_file_in_place_of_the_root_is_said_in_a_sentence(tmp_path: Path, monke
 
 def test_another_root_can_be_chosen(demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(tmp_path / "nothing", monkeypatch)
-    at.text_input[0].set_value(str(demo_root.path))
-    next(button for button in at.button if button.label == "Use this folder").click().run()
+    at.text_input(key="root_folder").set_value(str(demo_root.path))
+    at.button(key="root_use").click().run()
     at.switch_page("views/data.py").run()
     assert not at.exception
     assert at.selectbox(key="split").value == "demo"
+    at.text_input(key="root_folder").set_value("")
+    at.button(key="root_use").click().run()
+    assert at.text_input(key="root_folder").value == str(tmp_path / "nothing"), "empty is the default, and it is shown"
+
+
+def test_a_folder_that_is_not_there_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(tmp_path, monkeypatch)
+    at.text_input(key="root_folder").set_value(str(tmp_path / "mistyped"))
+    at.button(key="root_use").click().run()
+    assert "where nothing is yet" in at.toast[0].value
+
+
+def test_a_folder_chosen_in_another_tab_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(tmp_path, monkeypatch)
+    state.choose_data_root(str(tmp_path / "other"))
+    at.run()
+    assert at.text_input(key="root_folder").value == str(tmp_path / "other")
 
 
 def test_gpus_are_read_from_the_drivers_tool() -> None:
@@ -239,8 +257,8 @@ def test_a_folder_that_cannot_be_used_is_said_and_not_taken(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = lab(tmp_path / "home", monkeypatch)
-    next(text for text in at.text_input if text.label == "Folder").set_value(path)
-    next(button for button in at.button if button.label == "Use this folder").click().run()
+    at.text_input(key="root_folder").set_value(path)
+    at.button(key="root_use").click().run()
     assert not at.exception
     assert "cannot be used" in words(at)
     at.run()
