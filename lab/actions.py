@@ -11,7 +11,6 @@ from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run
 
-DEMO_JOB = "demo"
 DEMO_CONFIG = "demo.yaml"
 
 
@@ -22,14 +21,23 @@ def attempt(action: Callable[[], object], done: str = "") -> bool:
     except PianistIDError as error:
         state.complain(str(error))
         return False
+    except OSError as error:
+        log.exception("the system refused")
+        state.complain(f"the system refused: {error.strerror or error}; look at the disk and try again")
+        return False
     if done:
         state.notify(done)
     return True
 
 
+def demo_job(root: DataRoot) -> str:
+    """The name of the job that composes the demo in a data root."""
+    return f"demo:{root.path}"
+
+
 def start_demo_data(root: DataRoot) -> None:
     """Composes the demo's virtual pianists in the background."""
-    jobs.start(DEMO_JOB, "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))
+    jobs.start(demo_job(root), "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))
 
 
 def start_run(config: RunConfig, root: DataRoot) -> Run:

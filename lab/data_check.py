@@ -69,7 +69,6 @@ def draw_check(root: DataRoot, split_name: str) -> None:
 
 def start_check(root: DataRoot, split_name: str, key: str) -> None:
     """Begins to read the clips of a split in the background."""
-    jobs.forget(key)
 
     def work(progress: jobs.Progress) -> Checked:
         seen = cached.seen(root, split_name)

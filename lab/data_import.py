@@ -1,7 +1,9 @@
 """How music comes into a data root: the demo, an upload, or a path on this machine."""
 
 import os
+import re
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,14 @@ from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
 
-IMPORT_JOB = "import"
 _CHUNK = 1 << 20
+_COPY = re.compile(r"[0-9a-f]{32}")
+_LEFT_S = 24 * 3600.0  # an upload of this age belongs to no import any more: its server was killed
+
+
+def import_job(root: DataRoot) -> str:
+    """The name of the job that brings music into a data root."""
+    return f"import:{root.path}"
 
 
 def draw_import(root: DataRoot) -> None:
@@ -32,7 +40,7 @@ def draw_import(root: DataRoot) -> None:
     _progress(root)
     st.header("Three ways in", anchor=False)
     demo, upload, path = st.columns(3, gap="medium")
-    busy = jobs.any_running() is not None
+    busy = any(job is not None and job.running for job in map(jobs.find, (actions.demo_job(root), import_job(root))))
     with demo.container(border=True, height="stretch"):
         st.subheader("The demo", anchor=False)
         st.write("Eight virtual pianists whose habits are known, composed here in a few seconds.")
@@ -72,15 +80,15 @@ def draw_import(root: DataRoot) -> None:
         if asked:
             if where.strip():
                 source = Path(where.strip())
-                _start(source.name, lambda progress: import_source(root, source, progress=progress))
+                _start(root, source.name, lambda progress: import_source(root, source, progress=progress))
                 st.rerun()
             else:
                 st.error("Give the path of a zip, a folder or a CSV.", icon=":material/error:")
 
 
 def _progress(root: DataRoot) -> None:
-    jobs.draw(actions.DEMO_JOB)
-    job = jobs.draw(IMPORT_JOB)
+    jobs.draw(actions.demo_job(root))
+    job = jobs.draw(import_job(root))
     if job is None or job.error is not None or not isinstance(job.result, ImportReport):
         return
     report = job.result
@@ -104,11 +112,14 @@ def _progress(root: DataRoot) -> None:
 def import_upload(root: DataRoot, given: Any) -> None:
     """Copies an upload to the cache, imports it from there and removes the copy, all in the background."""
     name = os.path.basename(str(given.name).replace("\\", "/"))
-    folder = root.cache_dir / "uploads" / uuid.uuid4().hex
-    copy = folder / (name if name.lower().endswith(".zip") else "upload.zip")
+    uploads = root.cache_dir / "uploads"
+    folder = uploads / uuid.uuid4().hex
+    fits = name.lower().endswith(".zip") and len(os.fsencode(name)) < 200
+    copy = folder / (name if fits else "upload.zip")
 
     def work(progress: jobs.Progress) -> ImportReport:
         try:
+            _clear(uploads)
             folder.mkdir(parents=True)
             with copy.open("wb") as file:
                 shutil.copyfileobj(given, file, _CHUNK)
@@ -116,11 +127,22 @@ def import_upload(root: DataRoot, given: Any) -> None:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    _start(copy.name, work)
+    _start(root, copy.name, work)
 
 
-def _start(name: str, work: jobs.Work) -> None:
+def _clear(uploads: Path) -> None:
+    """Removes what imports have left that were killed long ago; never a folder that is no copy of ours, nor a link."""
+    for folder in uploads.glob("*") if uploads.is_dir() else ():
+        try:
+            old = time.time() - folder.lstat().st_mtime > _LEFT_S
+        except OSError:
+            continue
+        if old and _COPY.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(root: DataRoot, name: str, work: jobs.Work) -> None:
     """Begins an import, or says that one is running already."""
     title = f"Importing {name}"
-    if jobs.start(IMPORT_JOB, title, work).title != title:
+    if jobs.start(import_job(root), title, work).title != title:
         state.complain(f"another import is running; bring in {name} when it has ended")

@@ -90,9 +90,9 @@ def _title(step: int, title: str, tour: Tour) -> None:
 
 
 def _make(root: DataRoot, tour: Tour, lead: bool) -> None:
-    job = jobs.find(actions.DEMO_JOB)
+    job = jobs.find(actions.demo_job(root))
     if tour.stage == "making":
-        jobs.draw(actions.DEMO_JOB)
+        jobs.draw(actions.demo_job(root))
         st.caption("It takes a few seconds.")
         return
     if _look(1, tour) == "done":

@@ -62,11 +62,6 @@ def forget(key: str) -> None:
     _jobs().pop(key, None)
 
 
-def any_running() -> Job | None:
-    """A job that works now, if there is one."""
-    return next((job for job in list(_jobs().values()) if job.running), None)
-
-
 def start(key: str, title: str, work: Work) -> Job:
     """Starts work in the background, unless the job of that name is running already."""
     with _STARTING:  # a click in each of two tabs is one job

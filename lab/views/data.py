@@ -53,9 +53,9 @@ def page() -> None:
         help="Which recordings train, test and validate. A data root may hold several.",
     )  # fmt: skip
     split = here.splits[name if name in here.splits else names[0]]
-    job = jobs.find(actions.DEMO_JOB)
+    job = jobs.find(actions.demo_job(root))
     if job is not None and job.running:
-        jobs.draw(actions.DEMO_JOB)
+        jobs.draw(actions.demo_job(root))
     labels = [_STATISTICS, _CLIPS, _CHECK, _SPLITS, _MORE]
     tabs = dict(zip(labels, st.tabs(labels, key="data_tab", on_change="rerun", bind="query-params"), strict=True))
     for label, tab in tabs.items():

@@ -135,7 +135,7 @@ def page() -> None:
     runs = [run for run in everything if not run.labels.archived]
     waiting = home_now.waiting_in(root)
     running = [run for run in everything if run.state.status == "running"]  # one that is put away trains all the same
-    job = jobs.find(actions.DEMO_JOB)
+    job = jobs.find(actions.demo_job(root))
     tour = home_tour.tour_of(list(here.splits), everything, making=job is not None and job.running)
     others = [run for run in runs if run.id != home_tour.DEMO_RUN] or set(here.splits) - {home_tour.DEMO_SPLIT}
     hero()

@@ -290,10 +290,10 @@ class Upload(io.BytesIO):
 def test_an_upload_leaves_nothing_behind_in_the_cache(name: str, demo_root: DataRoot, tmp_path: Path) -> None:
     root = DataRoot(tmp_path / "home", tmp_path / "cache")
     data_import.import_upload(root, zip_of(demo_root.raw_dir, name))
-    until(lambda: (job := jobs.find(data_import.IMPORT_JOB)) is not None and not job.running)
-    job = jobs.find(data_import.IMPORT_JOB)
+    until(lambda: (job := jobs.find(data_import.import_job(root))) is not None and not job.running)
+    job = jobs.find(data_import.import_job(root))
     assert job is not None
-    assert job.error is None or "File name too long" in job.error
+    assert job.error is None
     assert list((tmp_path / "cache").glob("uploads/*")) == []
 
 
@@ -301,13 +301,54 @@ def test_of_two_imports_at_once_the_second_is_said_and_not_kept(
     demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    jobs.start(data_import.IMPORT_JOB, "Importing another", lambda progress: go.wait(30))
+    root = DataRoot(tmp_path / "home", tmp_path / "cache")
+    jobs.start(data_import.import_job(root), "Importing another", lambda progress: go.wait(30))
     said: list[str] = []
     monkeypatch.setattr(state, "complain", said.append)
-    data_import.import_upload(DataRoot(tmp_path / "home", tmp_path / "cache"), zip_of(demo_root.raw_dir, "mine.zip"))
+    data_import.import_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
     go.set()
     assert said == ["another import is running; bring in mine.zip when it has ended"]
     assert list((tmp_path / "cache").glob("uploads/*")) == []
+
+
+def test_uploads_that_a_killed_server_left_are_cleared_by_the_next_import(demo_root: DataRoot, tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "home", tmp_path / "cache")
+    uploads, kept = tmp_path / "cache" / "uploads", tmp_path / "kept"
+    old, new, foreign = uploads / ("a" * 32), uploads / ("b" * 32), uploads / "mine"
+    for folder in (old, new, foreign, kept):
+        folder.mkdir(parents=True)
+        (folder / "music.zip").write_bytes(b"PK")
+    (uploads / ("c" * 32)).symlink_to(kept)
+    for folder in (old, foreign, kept):
+        os.utime(folder, (0, 0))
+    os.utime(uploads / ("c" * 32), (0, 0), follow_symlinks=False)
+    data_import.import_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
+    until(lambda: (job := jobs.find(data_import.import_job(root))) is not None and not job.running)
+    assert not old.exists()
+    assert all((folder / "music.zip").exists() for folder in (new, foreign, kept))
+
+
+def test_an_import_is_shown_in_its_data_root_only(
+    demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, other = DataRoot(tmp_path / "home", tmp_path / "cache"), tmp_path / "other"
+    data_import.import_upload(done, zip_of(demo_root.raw_dir, "mine.zip"))
+    until(lambda: (job := jobs.find(data_import.import_job(done))) is not None and not job.running)
+    at = lab(done, monkeypatch, PAGE)
+    assert "2 recordings and" in words(at)
+    state.choose_data_root(str(other))
+    at.run()
+    assert not at.success
+
+
+def test_work_that_brings_nothing_in_keeps_no_import_waiting(
+    demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    jobs.start("check:elsewhere", "Checking", lambda progress: go.wait(30))
+    at = lab(demo_root, monkeypatch, PAGE, data_tab="Bring in more")
+    go.set()
+    assert not at.button(key="import_from").disabled
 
 
 # --- splits ---
