@@ -70,7 +70,7 @@ def own_scores(
         for differs, ids in groups.items():
             scores = [score for id in ids if (score := data.validation_score(Run(by_id[id].path)))]
             what = listed(_KEYS[key] for key in differs)
-            own[preset].append((what, data.mean_score(scores), len(ids)))
+            own[preset].append((what, data.mean_score(scores), len(scores) or len(ids)))  # n is of the figure
     return own
 
 

@@ -131,6 +131,14 @@ def results(chosen: Sequence[Subject]) -> None:
         table, hide_index=True, key="compare_table", column_config=_result_columns(), placeholder="—",
         height="content", alt="Accuracy, loss, time and size of each run.",
     )  # fmt: skip
+    uneven = [
+        group[0].name for group in data.grouped(chosen, fold) if len({one.summary.state.epoch for one in group}) > 1
+    ]
+    if uneven:
+        words = (
+            f"not all seeds of {listed(uneven)} have trained for the same number of epochs, so their mean mixes them"
+        )
+        st.warning(sentence(words), icon=":material/warning:")
     st.caption(
         "Intervals hold 95 %: Wilson's for one run, over its recordings; Student's for the mean of several seeds. The "
         "best of many epochs flatters a run; the validation part, heard once at the end, does not."
@@ -255,6 +263,9 @@ def matrices(chosen: Sequence[Subject]) -> None:
             icon=":material/grid_on:",
         )
     kept = {name: matrix for name, matrix in found.items() if matrix is not None}
+    other = next(name for name in PARTS.values() if name != part)
+    if not kept and any(data.last_matrix(by_name[name].run, other) for name in found):
+        st.caption(f"One over the {other} part is kept: choose it above.")
     if not kept:
         return
     same, strangers = _of_same_pianists(kept)
@@ -409,9 +420,14 @@ def _evaluate_again(unknown: Sequence[Subject], part: str, key: str) -> None:
         # What it found may have come after this page looked for it.
         st.session_state[_EVALUATED] = done
         st.rerun()
-    st.caption("Or in a terminal:")
-    lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in unknown]
-    st.code("\n".join(lines), language=None)
+    lost = [subject.name for subject in unknown if subject not in ready]
+    if lost:
+        words = f"no checkpoint of {listed(lost)} is on disk, so it cannot be measured now; train it again to know"
+        st.warning(sentence(words), icon=":material/save:")
+    if ready:
+        st.caption("Or in a terminal:")
+        lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in ready]
+        st.code("\n".join(lines), language=None)
 
 
 def _evaluate_all(unknown: Sequence[Subject], part: str, key: str) -> None:

@@ -35,8 +35,9 @@ def draw(run: Run, root: DataRoot, *, live: bool) -> None:
         several(run, root, found, live=live)
     else:
         show_empty(
-            ":material/save:", "No checkpoint yet",
-            "One is kept when the run ends, is stopped and saved, or after every so many epochs.", key="checkpoints",
+            ":material/save:", "No checkpoint yet" if live else "No checkpoint",
+            "One is kept when the run ends, is stopped and saved, or after every so many epochs." if live
+            else "None of this run is on disk: it ended before one was kept, or they were deleted.", key="checkpoints",
         )  # fmt: skip
     evaluations(run)
     st.caption("Folder")

@@ -224,13 +224,17 @@ def trouble(run: Run, now: RunState) -> None:
         lines = tuple(line.text for line in run.log_page(last=20)[0])
         failure = Failure("other", now.reason, "Resume to go on from its latest checkpoint.", lines)
     title = "Why it failed" if now.status == "failed" else "Why it ended"
+    if now.status == "failed" and failure.kind != "other":
+        title += f": {failure.kind}"
     with st.container(border=True, key="trouble"):
-        st.markdown(f"{run_states.STATES[now.status][1]} **{title}: {plain(failure.kind)}**" if now.status == "failed"
-                    else f"{run_states.STATES[now.status][1]} **{title}**")  # fmt: skip
+        st.markdown(f"{run_states.STATES[now.status][1]} **{plain(title)}**")
         st.markdown(sentence(failure.words))
         st.markdown(f"**What to do.** {sentence(failure.hint)}")
         if failure.last_lines:
-            with st.expander(f"The last {len(failure.last_lines)} lines of its log", expanded=True, key="last_lines"):
+            n = len(failure.last_lines)
+            with st.expander(
+                f"The last {'line' if n == 1 else f'{n} lines'} of its log", expanded=True, key="last_lines"
+            ):
                 st.code("\n".join(one_line(line, 400) for line in failure.last_lines), language=None, wrap_lines=True)
 
 

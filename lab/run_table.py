@@ -84,7 +84,7 @@ def columns(open_key: str, on_open: Callable[[], None]) -> dict[str, Any]:
             format=PERCENT, width=62, help="Share of test recordings whose pianist was named, in the best epoch."
         ),
         "Time": config.TextColumn(width=84, help="Time spent training so far."),
-        "Created": config.DatetimeColumn(format="distance", width=108, help="When the run was made."),
-        "Tags": config.ListColumn(width=130, help="Tags, set in the run or for many at once."),
+        "Created": config.DatetimeColumn(format="distance", width=130, help="When the run was made."),
+        "Tags": config.ListColumn(width=120, help="Tags, set in the run or for many at once."),
         "Note": config.TextColumn(width=220, help="The note, set in the run."),
     }  # fmt: skip

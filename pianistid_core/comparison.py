@@ -174,14 +174,22 @@ def look_alike_order(counts: npt.NDArray[Any]) -> list[int]:
 def seed_groups(configs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Sorts runs, by id, into groups whose configs are equal but for chance, names and machine.
 
-    Configs may be nested or have dotted keys. Every run is in one group; a run without a config is one by itself.
+    Configs may be nested or have dotted keys. Every run is in one group, and a group has each seed once: a run that
+    repeats another with the same seed is no further draw, and would make an interval too narrow. A run without a config
+    is one by itself.
     """
-    groups: dict[str, list[str]] = {}
+    groups: list[tuple[str, dict[Any, str]]] = []  # what all have in common, and the run of each seed
     for id, config in configs.items():
         rest = {key: value for key, value in config.items() if key.split(".")[0] not in OF_THE_SEED}
         same = json.dumps(rest, sort_keys=True, default=str) if rest else f"no config of {id}"
-        groups.setdefault(same, []).append(id)
-    return [tuple(ids) for ids in groups.values()]
+        seed = str(config.get("seed", id))
+        fitting = (by_seed for other, by_seed in groups if other == same and seed not in by_seed)
+        by_seed = next(fitting, None)
+        if by_seed is None:
+            by_seed = {}
+            groups.append((same, by_seed))
+        by_seed[seed] = id
+    return [tuple(by_seed.values()) for _, by_seed in groups]
 
 
 def differing_keys(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

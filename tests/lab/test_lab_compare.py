@@ -175,6 +175,11 @@ def test_runs_of_before_are_measured_again_first(tmp_path: Path, monkeypatch: py
     asked = {"runs": "study/old,study/new", "compare_tab": "Is one better?"}
     at = lab(tmp_path, monkeypatch, PAGE, **asked)
     assert "It is not known which recordings of the validation part old named" in words(at)
+    assert "No checkpoint of old is on disk" in words(at)
+    assert not any("pianistid evaluate" in code.value for code in at.code)
+    (old.path / "checkpoint_003.pth").write_bytes(b"x")
+    at.run()
+    assert "No checkpoint of" not in words(at)
     assert "pianistid evaluate study/old --split validation" in at.code[-1].value
     old.save_json("evaluation/validation.json", {"confusion": outcomes("x--x").to_dict()})
     at.run()
@@ -224,6 +229,25 @@ def test_runs_that_heard_nothing_in_common_are_told_apart(tmp_path: Path, monkey
     at = lab(tmp_path, monkeypatch, PAGE, runs="study/one,study/two", compare_tab="Is one better?")
     assert "have heard no recording in common" in words(at)
     assert "tested on different recordings" in words(at)
+
+
+def test_a_mean_of_seeds_that_trained_unequally_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        a_measured_run(tmp_path, f"s{number}", "xx-x", f"seed={number}")
+    asked = {"runs": "study/s0,study/s1", "compare_tab": "Results", "compare_fold": "true"}
+    assert "same number of epochs" not in words(lab(tmp_path, monkeypatch, PAGE, **asked))
+    Run(tmp_path / "checkpoints" / "study" / "s1").append_metrics({"epoch": 4, "test_recording_accuracy": 0.8})
+    assert "Not all seeds of s0 have trained for the same number of epochs" in words(
+        lab(tmp_path, monkeypatch, PAGE, **asked)
+    )
+
+
+def test_a_part_without_a_matrix_names_the_one_that_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (a_run(tmp_path, name, "stopped").path / "confusion" / "validation.json").unlink()
+    at = lab(tmp_path, monkeypatch, PAGE, runs="study/one,study/two", compare_tab="Matrices")
+    assert "No confusion matrix over the validation part is kept of one and two" in words(at)
+    assert "One over the test part is kept: choose it above." in words(at)
 
 
 def test_matrices_of_other_pianists_are_shown_without_a_difference(

@@ -157,6 +157,7 @@ def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (run.path / "log.txt").write_text("".join(f"line {n} <b>\n" for n in range(60)))
     at = one(tmp_path, monkeypatch)
     assert "Why it failed: out of memory" in words(at)
+    assert "The last 20 lines of its log" in [expander.label for expander in at.expander]
     assert "Lower batch_size" in words(at)
     shown = next(code.value for code in at.code if "line 59" in code.value).splitlines()
     assert shown == [f"line {n} <b>" for n in range(40, 60)]
