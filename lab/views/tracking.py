@@ -50,6 +50,8 @@ def new_runs(root: DataRoot) -> None:
                 on_change=keep, args=(root,),
                 help="It begins with http or https. A user name and password in it are kept, and never shown again.",
             )  # fmt: skip
+            if not chosen.address:
+                st.caption("No address yet: until there is one, new runs go to the store of this data root.")
             if "@" in (chosen.address or ""):
                 st.caption("A user name and password are kept with this address and not shown.")
         else:
@@ -92,9 +94,9 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
     job = jobs.find(key)
     starting = job is not None and job.running
     living = None if starting else server.state()
-    if living is not None and not living.ready:
-        start(root)  # another tab, or the lab before its restart, began it: wait for it here too
-        starting = True
+    if living is not None and not living.ready and job is None:
+        start(root)  # the lab before its restart began it: wait for it here too, once
+        starting, living = True, None
     with st.container(border=True, key="tracking_server"):
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch", gap=None):
@@ -102,7 +104,10 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
                     st.badge("Running", icon=":material/check_circle:", color="green")
                     since = ago(living.started, time.time())
                     st.caption(plain(f"At {living.url} since {since}, for this machine alone."))
-                elif starting or living is not None:
+                elif living is not None:
+                    st.badge("No answer", icon=":material/hourglass_disabled:", color="orange")
+                    st.caption("It was started and does not answer now. It may be busy: look again, or stop it.")
+                elif starting:
                     st.badge("Starting", icon=":material/hourglass_top:", color="blue")
                     st.caption("MLflow takes 10 to 60 seconds to come up.")
                 else:
@@ -110,11 +115,16 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
                     st.caption(
                         "It shows the store of this data root, to this machine alone, and goes on without the lab."
                     )
-            if living is not None:
+            if living is not None and living.ready:
                 st.link_button(
                     "Open MLflow", living.url, key="mlflow_open", icon=":material/open_in_new:", type="primary",
-                    disabled=not living.ready, help="Opens in a new tab.",
+                    help="Opens in a new tab.",
                 )  # fmt: skip
+            elif living is not None:
+                st.button(
+                    "Look again", key="mlflow_look", icon=":material/refresh:", help="Asks MLflow for an answer again."
+                )
+            if living is not None or starting:
                 st.button(
                     "Stop", key="mlflow_stop", icon=":material/stop_circle:", on_click=stop, args=(root,),
                     help="Ends MLflow's pages. Runs and their entries stay.",
@@ -122,7 +132,7 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
             else:
                 st.button(
                     "Start MLflow", key="mlflow_start", icon=":material/play_arrow:", type="primary",
-                    on_click=start, args=(root,), disabled=starting, help="Starts MLflow's pages on a free port.",
+                    on_click=start, args=(root,), help="Starts MLflow's pages on a free port.",
                 )  # fmt: skip
         if living is None and not starting:
             st.number_input(
@@ -156,7 +166,7 @@ def start(root: DataRoot) -> None:
 
 
 def stop(root: DataRoot) -> None:
-    """Stops the server."""
+    """Stops the server, also one that is not up yet."""
     jobs.forget(_job(root))
     actions.attempt(mlflow_links.server_of(root).stop, "MLflow's pages are stopped.")
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def test_new_drafts_begin_as_was_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     assert settings.with_tracking(config, root).mlflow_cfg.use
     assert settings.with_tracking(config, root).mlflow_cfg.tracking_uri is None
     at.radio(key="mlflow_where").set_value("On a server").run()
+    assert "No address yet" in words(at)
     at.text_input(key="mlflow_address").set_value(SECRET).run()
+    assert "No address yet" not in words(at)
     assert not at.error
     assert settings.with_tracking(config, root).mlflow_cfg.tracking_uri == SECRET
     at.toggle(key="mlflow_use").set_value(False).run()
@@ -147,6 +150,31 @@ def test_mlflow_is_started_and_stopped_from_here(tmp_path: Path, monkeypatch: py
     at.button(key="mlflow_stop").click().run()
     assert living == []
     assert at.button(key="mlflow_start")
+
+
+def test_a_start_is_waited_for_once_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    stopped, go = threading.Event(), threading.Event()
+
+    def begin(self: MlflowServer, port: int | None = None, on_wait: Any = None) -> ServerState:
+        waits.append(1)
+        go.wait(30)
+        return a_server(ready=False)  # slow: it has answered, and does not any more
+
+    monkeypatch.setattr(MlflowServer, "start", begin)
+    monkeypatch.setattr(MlflowServer, "stop", lambda self: bool(stopped.set()) or True)
+    monkeypatch.setattr(MlflowServer, "state", lambda self: None if stopped.is_set() else a_server(ready=False))
+    at = lab(tmp_path / "home", monkeypatch, PAGE)
+    assert "10 to 60 seconds" in words(at), "one that the lab began before its restart is waited for"
+    assert at.button(key="mlflow_stop")
+    go.set()
+    until(lambda: "does not answer now" in words(at.run()))
+    at.button(key="mlflow_look").click().run()
+    assert "does not answer now" in words(at)
+    assert waits == [1]
+    at.button(key="mlflow_stop").click().run()
+    assert stopped.is_set()
+    assert not at.button(key="mlflow_start").disabled
 
 
 def test_what_keeps_mlflow_from_starting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
