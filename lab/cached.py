@@ -3,6 +3,7 @@
 Each is keyed by what it depends on, with modification times, so that nothing stale is shown.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,7 +147,18 @@ def model(path: Path) -> SharedModel:
 def _model(path: Path, seen: tuple[float, ...]) -> SharedModel:
     from pianistid_core.identify import Identifier
 
+    leave_a_core()
     return SharedModel(Identifier.from_checkpoint(path), threading.Lock())
+
+
+def leave_a_core() -> None:
+    """Has torch compute on all cores of the machine but one, on which pages are drawn meanwhile.
+
+    Its threads wait for each other by spinning: where a page takes the core of one, all of them come to a stand.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
 
 
 def identification(path: Path, data: bytes) -> "Identification":

@@ -143,8 +143,9 @@ class Explainer:
         def alike() -> None:
             insight.begin("Comparing with the training recordings")
             index = self._index(identifier, asked, insight)
-            insight.neighbours = tuple(index.nearest(identifier, asked.notes, 5, track=asked.track))
-            insight.familiarity = index.familiarity(identifier, asked.notes, track=asked.track)
+            nearest = tuple(index.nearest(identifier, asked.notes, 5, track=asked.track))
+            insight.familiarity = index.familiarity(identifier, asked.notes, track=asked.track, nearest=nearest)
+            insight.neighbours = nearest
 
         def windows() -> None:
             insight.begin("Following the music")

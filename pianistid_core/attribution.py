@@ -99,7 +99,7 @@ def attribute(
     steps = min(MOST_STEPS, max(FEWEST_STEPS, round(_GRADIENTS / len(pieces))))
     next_control, stride = 0, -(-len(pieces) // _CONTROL_CLIPS)
     randomised = _randomised(identifier)
-    given, at_random, later = (_Tally(question) for _ in range(3))
+    given, at_random, later = _Tally(question, whole=True), _Tally(question), _Tally(question)
     seen = np.zeros(len(notes), bool)
     for number, piece in enumerate(pieces):
         scores = given.add(identifier.model, piece, number, steps)
@@ -148,18 +148,20 @@ class _Question:
     """How much each note of a performance speaks for one pianist: asked of any model of one architecture."""
 
     def __init__(self, identifier: Identifier, pianist: str, notes: Notes) -> None:
+        self.model = identifier.model
         self.options = identifier.clip_options
         self.device = identifier.device
         self.target = identifier.class_names.index(pianist)
         self.notes = notes
+        self._at_rest: float | None = None
 
     @property
     def concepts(self) -> tuple[str, ...]:
         """The concepts that are the model's channels; none where it hears the roll as a whole."""
         return tuple(CONCEPTS[index] for index in self.options.use_concepts) if self.options.multichannel else ()
 
-    def scores(self, model: PianistModel, piece: Notes, number: int, steps: int) -> tuple[Scores, float]:
-        """What each channel of each note gives (C, n), and the difference of logits that this should make up.
+    def scores(self, model: PianistModel, piece: Notes, number: int, steps: int) -> tuple[Scores, torch.Tensor]:
+        """What each channel of each note gives (C, n), and the rolls (B, C, 88, 3000) of the first steps.
 
         Each step along the path has random keys of its own, so that a score is the note's and not the key's.
         """
@@ -170,7 +172,7 @@ class _Question:
         first = int(np.searchsorted(self.notes.onsets_s, CLIP_LENGTH_S * number))
         for_rolls, for_painters = evaluation_rng(piece), evaluation_rng(piece)
         given = np.zeros((self.options.n_channels, len(self.notes)))
-        gaps: list[float] = []
+        first_rolls: list[torch.Tensor] = []
         method = InputXGradient(model)
         for start in range(0, steps, _AT_ONCE):
             chosen = slice(start, start + _AT_ONCE)
@@ -181,20 +183,24 @@ class _Question:
                 cells = method.attribute((batch * place).requires_grad_(), target=self.target).detach() / place
             for one, weight in zip(cells.cpu().numpy(), weights[chosen], strict=True):
                 given += weight * _by_note(one, _painters(piece, first, self.options, for_painters), len(self.notes))
-            gaps = gaps or [self._gap(model, batch)]
-        return given, gaps[0]
+            first_rolls = first_rolls or [batch]
+        return given, first_rolls[0]
 
-    def _gap(self, model: PianistModel, rolls: torch.Tensor) -> float:
+    def gap(self, rolls: torch.Tensor) -> float:
+        """How far the model's logit for rolls (B, C, 88, 3000) is, on average, from that for an empty one."""
         with torch.inference_mode():
-            logits = model(torch.cat([rolls, torch.zeros_like(rolls[:1])]))[:, self.target].double()
-        return float(logits[:-1].mean() - logits[-1])
+            if self._at_rest is None:
+                self._at_rest = float(self.model(torch.zeros_like(rolls[:1]))[0, self.target])
+            return float(self.model(rolls)[:, self.target].double().mean()) - self._at_rest
 
 
 class _Tally:
-    """What the clips of a performance that can be drawn give, added up."""
+    """What the clips of a performance that can be drawn give, added up; `whole` also asks how much of it that is."""
 
-    def __init__(self, question: _Question) -> None:
+    def __init__(self, question: _Question, *, whole: bool = False) -> None:
         self._question = question
+        self._whole = whole
+        self._n_clips = 0
         self.scores: Scores = np.zeros((question.options.n_channels, len(question.notes)))
         self.gaps: list[float] = []
         self._errors: list[float] = []
@@ -202,12 +208,15 @@ class _Tally:
     def add(self, model: PianistModel, piece: Notes, number: int, steps: int) -> Scores:
         """Adds one clip, and gives what it gave: zeros where it cannot be drawn."""
         try:
-            given, gap = self._question.scores(model, piece, number, steps)
+            given, rolls = self._question.scores(model, piece, number, steps)
         except ExtractionError:
             return np.zeros_like(self.scores)
         self.scores += given
-        self.gaps.append(gap)
-        self._errors.append(float(given.sum()) - gap)
+        self._n_clips += 1
+        if self._whole:
+            gap = self._question.gap(rolls)
+            self.gaps.append(gap)
+            self._errors.append(float(given.sum()) - gap)
         return given
 
     @property
@@ -218,7 +227,7 @@ class _Tally:
     @property
     def moved(self) -> float:
         """How much the notes of a clip move the logit in all, whichever way."""
-        return float(np.abs(self.scores).sum()) / max(len(self.gaps), 1)
+        return float(np.abs(self.scores).sum()) / max(self._n_clips, 1)
 
     @property
     def completeness(self) -> float:

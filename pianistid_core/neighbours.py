@@ -11,7 +11,7 @@ import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ OnProgress = Callable[[int, int], None]
 
 _VERSION = 1
 _ARRAYS = ("clips", "features", "reached")
-_AT_ONCE = 16
+_AT_ONCE = 8  # more at once leave a CPU's caches, and are slower
 _LOW_PERCENTILE = 5.0
 _MIN_TO_COMPARE = 5
 
@@ -123,16 +123,25 @@ class RecordingIndex:
             )
         return found
 
-    def familiarity(self, identifier: Identifier, notes: Notes, *, track: str | None = None) -> Familiarity:
+    def familiarity(
+        self,
+        identifier: Identifier,
+        notes: Notes,
+        *,
+        track: str | None = None,
+        nearest: Sequence[Neighbour] | None = None,
+    ) -> Familiarity:
         """Whether a performance is as like the training recordings as music that the model never heard usually is.
+
+        `nearest` is what `nearest` has found, where that is known: then nothing is heard again.
 
         Raises
         ------
         ExtractionError
             When no clip can be drawn from the music.
         """
-        nearest = self.nearest(identifier, notes, 1, track=track)
-        similarity = nearest[0].similarity if nearest else -1.0
+        found = self.nearest(identifier, notes, 1, track=track) if nearest is None else nearest
+        similarity = found[0].similarity if found else -1.0
         return _familiarity(similarity, self._known.reached)
 
     def _direction(self, identifier: Identifier, notes: Notes) -> FloatArray:
@@ -277,7 +286,10 @@ def _familiarity(similarity: float, reached: FloatArray) -> Familiarity:
         return Familiarity(similarity, None, False, words)
     usual_low = float(np.percentile(reached, _LOW_PERCENTILE))
     unlike = similarity < usual_low
-    usual = f"95 of 100 of the {n} test recordings, which the model never learned from, reach {usual_low:.2f}"
+    usual = (
+        f"{int((reached >= usual_low).sum())} of the {n} test recordings, which the model never learned from, reach "
+        f"{usual_low:.2f}"
+    )
     if unlike:
         words = (
             f"This music is unlike all that the model learned from: the nearest recording has a similarity of "

@@ -187,3 +187,25 @@ def test_ranks_of_absolute_scores_are_compared() -> None:
 def test_the_clip_options_leave_nothing_to_chance() -> None:
     config = replace(SINGLE, test_dataset_cfg=ClipOptions(n_clips=1, data_augmentation=True, jitter_start=True))
     assert asking(Planted(rows(1)), config).clip_options == ClipOptions()
+
+
+class Counted(Planted):
+    """Counts the rolls it hears for their logits alone."""
+
+    heard = 0
+
+    def forward_features(self, rolls: torch.Tensor) -> torch.Tensor:
+        self.heard += 0 if torch.is_grad_enabled() else len(rolls)
+        return super().forward_features(rolls)
+
+
+def test_only_what_is_told_is_heard_for_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    identifier = asking(Counted(rows(1, melody=64)), SINGLE)
+    model = identifier.model
+    assert isinstance(model, Counted)
+    control = Counted(rows(1, melody=70))
+    monkeypatch.setattr(attribution, "_randomised", lambda of: control)
+    attribute(identifier, make_notes(3, seconds=91), PIANISTS[0])
+    n_clips, at_once = 3, 4
+    assert model.heard == n_clips * at_once + 1, "each clip's first rolls, and one empty roll for all"
+    assert control.heard == 0, "nothing is told of how complete the controls are"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cached
 import identify_work
 import palette
 from components.piano_roll import Moments
@@ -183,3 +184,22 @@ def test_a_clip_has_no_windows_and_an_hour_not_many(identifier: Identifier) -> N
     assert windows is not None
     assert len(windows.spans_s) <= 25
     assert seen[-1][0] < seen[-1][1] <= 25
+
+
+@pytest.mark.parametrize(("cores", "now", "then"), [(2, 2, 1), (1, 1, 1), (8, 8, 7), (8, 3, 3), (None, 2, 1)])
+def test_a_core_is_left_for_the_page(monkeypatch: pytest.MonkeyPatch, cores: int | None, now: int, then: int) -> None:
+    import torch
+
+    given: list[int] = []
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    cached.leave_a_core()
+    assert given == [then]
+
+
+def test_a_loaded_model_leaves_a_core(identifier: Identifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(cached, "leave_a_core", lambda: left.append(True))
+    cached.model(identifier.loaded.path)
+    assert left

@@ -179,6 +179,22 @@ def test_few_recordings_to_compare_with_are_no_ground_for_a_warning(
     assert found.to_dict()["unlike"] is False
 
 
+def test_music_whose_neighbours_are_known_is_not_heard_again(
+    identifier: Identifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = open_index(identifier, _root_with_many_tests(tmp_path))
+    notes = make_notes(500, **HABITS[0])
+    expected, nearest = index.familiarity(identifier, notes), index.nearest(identifier, notes)
+    monkeypatch.setattr(Identifier, "features", lambda *_: pytest.fail("the music was heard once more"))
+    assert index.familiarity(identifier, notes, nearest=nearest) == expected
+
+
+def test_what_is_usual_is_told_in_recordings_there_are(identifier: Identifier, tmp_path: Path) -> None:
+    index = open_index(identifier, _root_with_many_tests(tmp_path))
+    found = index.familiarity(identifier, make_notes(500, **HABITS[0]))
+    assert "5 of the 6 test recordings" in found.words, "there are no 95 of 100 of six"
+
+
 def test_music_that_cannot_be_drawn_and_splits_that_are_not_there_are_refused(
     index: RecordingIndex, identifier: Identifier, tiny_root: DataRoot
 ) -> None:
