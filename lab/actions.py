@@ -1,5 +1,6 @@
 """What buttons do, on whichever page they stand: each is one call of the core, and says what came of it."""
 
+import logging
 from collections.abc import Callable
 
 import jobs
@@ -10,6 +11,8 @@ from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run
+
+log = logging.getLogger(__name__)
 
 DEMO_CONFIG = "demo.yaml"
 

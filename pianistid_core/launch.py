@@ -170,6 +170,10 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         preexec_fn=_heed_signals if os.name == "posix" else None,
     )
     identity = ProcessIdentity.of(trainer.pid)
+    if identity is not None and run.trainer() == ProcessIdentity.of():
+        # It says so itself in a few seconds; should this process be killed before, nobody else trains beside it.
+        with contextlib.suppress(OSError):
+            run.set_state("running", STARTING, epochs=run.state().epochs, process=identity)
     asked: float | None = None
     while (code := trainer.poll()) is None:
         asked = (asked or time.monotonic()) if run.stop_request() else None
@@ -181,10 +185,10 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         with contextlib.suppress(subprocess.TimeoutExpired):
             trainer.wait(timeout=0.5)
     run.set_exit(code)
-    state = run.state()
-    if run.trainer() == ProcessIdentity.of():  # the trainer ended before it could say anything
+    said = run.read_json("state.json") or {}
+    if (said.get("status"), said.get("reason")) == ("running", STARTING):  # it ended before it could say anything
         last_line = run.log_tail(1) or f"exit status {code}"
-        run.set_state("failed", f"it could not start: {last_line}", epochs=state.epochs)
+        run.set_state("failed", f"it could not start: {last_line}", epochs=run.state().epochs)
     return code
 
 

@@ -172,15 +172,26 @@ def leave(run: Run, place: Place | None) -> None:
 
 
 def reserve(run: Run, files: QueueFiles, id: str, request: str, epochs: int) -> dict[str, str | None]:
-    """Makes a run one that waits, and gives what it takes to undo that: `put_back`'s `before`."""
+    """Makes a run one that waits, and gives what it takes to undo that: `put_back`'s `before`.
+
+    Raises
+    ------
+    OSError
+        When the disk refuses, it being full for instance; the run is then what it was before.
+    """
     before = {name: run.read_text(name) for name in ("state.json", REQUEST_FILE)}
     run.make()
     # By a relative path, so that a data root can be moved as a whole.
     folder = os.path.relpath(files.folder, run.path)
-    run.save_json(QUEUED_FILE, {"queue": folder, "id": id})
-    run.save_text(REQUEST_FILE, request)
-    run.clear_stop()
-    run.set_state("queued", WAITING, epochs=epochs)
+    try:
+        run.save_json(QUEUED_FILE, {"queue": folder, "id": id})
+        run.save_text(REQUEST_FILE, request)
+        run.clear_stop()
+        run.set_state("queued", WAITING, epochs=epochs)
+    except OSError:
+        with contextlib.suppress(OSError, RunError):
+            put_back(run, before)
+        raise
     return before
 
 

@@ -14,6 +14,7 @@
 What is plain, and how a run's state is derived from it, is in `run_folder`; this says what a training leaves.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -101,7 +102,7 @@ class Run(RunFolder):
         Raises
         ------
         RunError
-            When the directory cannot be written.
+            When the directory cannot be written; no empty folder is left behind.
         """
         try:
             for folder in ("figures", "confusion"):
@@ -110,6 +111,9 @@ class Run(RunFolder):
                 name = {"experiment": self.path.parent.name, "run": self.path.name}
                 self._write_json("run.json", {**name, "created": time.time()})
         except OSError as error:
+            for made in (self.path / "figures", self.path / "confusion", self.path, self.path.parent):
+                with contextlib.suppress(OSError):  # what holds anything stays
+                    made.rmdir()
             raise RunError(
                 f"cannot write the run folder {self.path} ({error.strerror or error}); "
                 "choose another with --set checkpoint_cfg.checkpoint_dir=FOLDER"

@@ -113,9 +113,10 @@ def _train(
     on_progress: OnProgress,
 ) -> RunState:
     # A request from before this training is none of its business, unless it came while the supervisor started it.
-    if run.trainer() != ProcessIdentity.of(os.getppid()):
+    me = ProcessIdentity.of()
+    if run.trainer() not in (me, ProcessIdentity.of(os.getppid())):
         run.clear_stop()
-    run.set_state("running", epochs=config.epochs, process=ProcessIdentity.of())
+    run.set_state("running", epochs=config.epochs, process=me)
     trainer: _Trainer | None = None
     status: Status = "interrupted"
     reason = "interrupted at once; resume to go on from its latest checkpoint"

@@ -185,3 +185,45 @@ def test_a_run_that_fails_at_once_says_why(started: Callable[..., Run], tiny_roo
     until(lambda: run.state().status not in ("queued", "running"))
     assert run.state().status == "failed" and "clip" in run.state().reason
     assert "clip" in run.log_tail()
+
+
+def supervised(root: DataRoot, trainer: str, folder: Path) -> tuple[Run, "subprocess.Popen[bytes]"]:
+    """A run whose supervisor starts a script in place of Python, which never says anything of itself."""
+    fake = folder / "python"
+    fake.write_text(f"#!/bin/sh\n{trainer}\n")
+    fake.chmod(0o755)
+    run = run_for(tiny_config(), root)
+    run.make()
+    run.save_text("request.yaml", to_yaml(tiny_config()))
+    code = (
+        "import sys; from pathlib import Path; from pianistid_core import launch; from pianistid_core.runs import Run; "
+        "sys.executable = sys.argv[1]; launch.supervise(Run(Path(sys.argv[2])), Path(sys.argv[3]), Path(sys.argv[4]))"
+    )
+    paths = [str(path) for path in (fake, run.path, root.path, root.cache_dir)]
+    return run, subprocess.Popen([sys.executable, "-c", code, *paths], start_new_session=True)
+
+
+def test_a_trainer_whose_supervisor_was_killed_before_it_said_anything_is_not_trained_beside(
+    tiny_root: DataRoot, tmp_path: Path
+) -> None:
+    run, supervisor = supervised(tiny_root, f"echo $$ > {tmp_path}/begun; exec sleep 600", tmp_path)
+    begun = tmp_path / "begun"
+    until(lambda: begun.exists() and begun.read_text().strip().isdigit())
+    pid = int(begun.read_text())
+    try:
+        until(lambda: run.state().pid == pid)
+        supervisor.kill()
+        supervisor.wait()
+        assert run.state().status == "running"
+        with pytest.raises(RunError, match="already running"):
+            launch.start(tiny_config(), tiny_root)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: run.state().status == "interrupted")
+
+
+def test_a_trainer_that_ends_before_it_said_anything_could_not_start(tiny_root: DataRoot, tmp_path: Path) -> None:
+    run, supervisor = supervised(tiny_root, "exit 3", tmp_path)
+    assert supervisor.wait() == 0
+    state = run.state()
+    assert (state.status, state.reason) == ("failed", "it could not start: exit status 3")

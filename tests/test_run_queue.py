@@ -1,5 +1,6 @@
 """The queue: each waiting run is trained exactly once and in order, whoever is killed when."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from pianistid_core import __main__ as command_line
-from pianistid_core import launch
+from pianistid_core import atomic, launch, queue_files, run_folder, runs
 from pianistid_core.config import RunConfig, difference, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
@@ -302,6 +303,25 @@ def test_runs_of_which_one_has_no_room_for_its_folder_leave_nothing_waiting(paus
     with pytest.raises(RunError, match="cannot write the run folder"):
         paused.add([named("a"), named("b", experiment="blocked")])
     assert paused.entries() == [] and not run_of(paused, "a").path.exists()
+
+
+@pytest.mark.parametrize("file", ["run.json", "queued.json", "request.yaml", "state.json"])
+def test_a_full_disk_leaves_no_folder_of_a_run_that_never_waited(
+    file: str, paused: RunQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = atomic.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == file and path.parent.name == "b":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    for module in (queue_files, run_folder, runs):
+        monkeypatch.setattr(module, "write_atomically", full)
+    with pytest.raises(RunError, match="No space left"):
+        paused.add([named("a"), named("b", experiment="other")])
+    assert paused.entries() == [] and list(paused.root.checkpoints_dir.glob("*/*")) == []
+    assert not (paused.root.checkpoints_dir / "other").exists()
 
 
 def test_pages_that_change_the_queue_at_once_lose_nothing(paused: RunQueue) -> None:
