@@ -1,6 +1,8 @@
 """The bar of Build: whether the config is sound, and its four ways on: preflight, start, queue, sweep."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -12,10 +14,11 @@ import cached
 import data_check
 import state
 from pianistid_core.config import RunConfig, parse_config
-from pianistid_core.errors import ConfigError, Fault, PianistIDError
-from pianistid_core.run_config import run_for
+from pianistid_core.errors import ConfigError, Fault, PianistIDError, RunError
+from pianistid_core.names import MAX_CHARACTERS
+from pianistid_core.run_config import changed_since, run_for
 from pianistid_core.runs import Run
-from wording import count, plain, sentence
+from wording import count, listed, plain, sentence
 
 _STARTED = "build.started"
 _NEWS = "build.news"
@@ -50,11 +53,13 @@ def _with_config(action: Callable[[RunConfig], None]) -> None:
 
 
 def _start(config: RunConfig) -> None:
+    _refuse_taken(config)
     run = actions.start_run(config, state.data_root())
     st.session_state[_STARTED] = (run.id, str(run.path))
 
 
 def _queue(config: RunConfig) -> None:
+    _refuse_taken(config)
     queue = cached.run_queue(state.data_root())
     (entry,) = queue.add([config])
     place = [waiting.id for waiting in queue.entries()]
@@ -144,23 +149,82 @@ def draw_news() -> None:
         st.page_link("views/runs.py", label="See the queue", icon=":material/monitoring:")
 
 
-def draw_name_taken(config: RunConfig) -> None:
-    """What starting would continue or collide with."""
+@dataclass(frozen=True)
+class Taken:
+    """That a run of this name is there: what starting would do to it, and whether it is refused."""
+
+    words: str
+    refused: bool
+
+
+def taken(config: RunConfig) -> Taken | None:
+    """What stands in the way of a config's name, or what starting would go on with; None for a name that is free."""
     run = run_for(config, state.data_root())
     if not run.path.is_dir():
-        return
-    now = run.state()
+        return None
+    now, trained = run.state(), bool(run.checkpoints())
     if now.status == "running":
-        st.caption(plain(f"{run.id} is training now. Give the run another name to start a second one."))
-    elif now.status == "queued":
-        st.caption(plain(f"{run.id} waits already. Give the run another name to queue a second one."))
-    elif now.epoch:
-        st.caption(
-            plain(
-                f"{run.id} exists, with {count(now.epoch, 'epoch')} done. The same config goes on from its last "
-                "checkpoint; give the run another name to start anew.", 400
-            )
+        return Taken(f"{run.id} is already running.", True)
+    if now.status == "queued":
+        return Taken(f"{run.id} already waits in the queue.", True)
+    if not trained and not now.epoch:
+        return None
+    if trained and not run.is_own():
+        return Taken(f"The folder of {run.id} holds checkpoints that this program did not train.", True)
+    done = f"{run.id} exists, with {count(now.epoch, 'epoch')} done"
+    if not trained or not config.checkpoint_cfg.load_checkpoints:
+        return Taken(f"{done}. Starting begins it anew: its results and checkpoints are removed.", False)
+    try:
+        changed = changed_since(run, config)
+    except PianistIDError as error:
+        return Taken(f"{done}, and cannot go on: {error}.", True)
+    if changed:
+        return Taken(f"{done}, and was trained with other settings: {listed(changed, 3)}.", True)
+    if now.epoch >= config.epochs:
+        return Taken(f"{done}. Starting only tests it once more, since these are its settings.", False)
+    return Taken(f"{done}. Starting goes on from its last checkpoint.", False)
+
+
+def free_name(config: RunConfig) -> str:
+    """The name with the next number behind it that no run of the experiment has."""
+    folder = run_for(config, state.data_root()).path.parent
+    base, _, number = config.run.rpartition("-")
+    if not (base and number.isdecimal() and (folder / base).is_dir()):
+        base = config.run
+    base = base[: MAX_CHARACTERS - 8].rstrip(" .")
+    return next(name for n in itertools.count(2) if not (folder / (name := f"{base}-{n}")).exists())
+
+
+def rename(name: str) -> None:
+    """Gives the run of the form another name."""
+    state.refresh_draft()
+    draft = state.draft()
+    draft.remember()
+    draft.values["run"] = name
+    draft.drop_text()
+    state.keep_draft()
+
+
+def draw_name_taken(config: RunConfig) -> None:
+    """What starting would continue or collide with, and the click that gives the run a name of its own."""
+    found = taken(config)
+    if found is None:
+        return
+    mark = ":red[:material/error:]" if found.refused else ":gray[:material/history:]"
+    with st.container(horizontal=True, vertical_alignment="center", key="name_taken", gap="small"):
+        st.markdown(f"{mark} {plain(found.words, 500)}", width="content")
+        name = free_name(config)
+        st.button(
+            f"Name it {plain(name, 60)}", key="rename", type="tertiary", icon=":material/edit:", on_click=rename,
+            args=(name,), help="Leaves that run as it is, and gives this one a name of its own.",
         )  # fmt: skip
+
+
+def _refuse_taken(config: RunConfig) -> None:
+    """Raises: RunError when no run may start under this name."""
+    found = taken(config)
+    if found is not None and found.refused:
+        raise RunError(f"{found.words} Give this run another name")
 
 
 def draw_doctor(config: RunConfig) -> None:

@@ -93,12 +93,21 @@ def resumable_checkpoint(config: RunConfig, run: Run) -> Path | None:
         )
     if not config.checkpoint_cfg.load_checkpoints or not run.checkpoints():
         return None
-    if (run.path / CONFIG_FILE).exists():
-        before = load_config(run.path / CONFIG_FILE)
-        changed = [key for key, _, _ in difference(before, config) if key.split(".")[0] not in _MAY_CHANGE]
-        if changed:
-            raise RunError(
-                f"run {run.id} was trained with another config (it differs in {', '.join(changed)}); choose another "
-                "run name with --set run=NAME, or start over with --set checkpoint_cfg.load_checkpoints=false"
-            )
+    changed = changed_since(run, config)
+    if changed:
+        raise RunError(
+            f"run {run.id} was trained with another config (it differs in {', '.join(changed)}); choose another "
+            "run name with --set run=NAME, or start over with --set checkpoint_cfg.load_checkpoints=false"
+        )
     return run.latest_checkpoint()
+
+
+def changed_since(run: Run, config: RunConfig) -> list[str]:
+    """The keys that keep a config from going on with a run, which was trained with other values of them.
+
+    Raises: ConfigError when the run's own config cannot be read.
+    """
+    if not (run.path / CONFIG_FILE).exists():
+        return []
+    before = load_config(run.path / CONFIG_FILE)
+    return [key for key, _, _ in difference(before, config) if key.split(".")[0] not in _MAY_CHANGE]

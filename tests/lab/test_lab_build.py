@@ -235,6 +235,45 @@ def test_a_name_that_is_taken_says_what_would_happen(root: DataRoot, monkeypatch
     field(at, "text_input", "experiment").set_value("study").run()
     field(at, "text_input", "run").set_value("old").run()
     assert "study/old exists, with 3 epochs done" in words(at)
+    assert "Starting begins it anew" in words(at), "it has no checkpoint to go on from"
+
+
+def test_a_run_with_other_settings_gives_way_with_one_click(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(launch, "start", lambda config, root: started.append(config.run) or Run(root.path / "gone"))
+    a_run(root.path, "old", "finished", done=12).path.joinpath("checkpoint_012.pth").write_bytes(b"")
+    at = lab(root, monkeypatch, BUILD)
+    field(at, "text_input", "experiment").set_value("study").run()
+    field(at, "text_input", "run").set_value("old").run()
+    assert "Starting only tests it once more" in words(at)
+    field(at, "number_input", "epochs").set_value(20).run()
+    assert "goes on from its last checkpoint" in words(at)
+    field(at, "number_input", "optim_cfg.lr").set_value(0.5).run()
+    assert "was trained with other settings: optim_cfg.lr" in words(at)
+    for button in ("start", "queue"):
+        at.button(key=button).click().run()
+        assert started == []
+        assert "Give this run another name" in words(at) and "--set" not in words(at)
+    at.button(key="rename").click().run()
+    assert field(at, "text_input", "run").value == "old-2"
+    assert "run: old-2" in yaml_of(at)
+    assert not [button for button in at.button if button.key == "rename"]
+    at.button(key="start").click().run()
+    assert started == ["old-2"]
+
+
+def test_a_run_that_would_be_begun_anew_is_said(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(root.path, "old", "finished", done=12)
+    run.path.joinpath("checkpoint_012.pth").write_bytes(b"")
+    (run.path.parent / "old-2").mkdir()
+    at = lab(root, monkeypatch, BUILD)
+    field(at, "text_input", "experiment").set_value("study").run()
+    field(at, "text_input", "run").set_value("old").run()
+    assert "load_checkpoints: true" in yaml_of(at)
+    yaml_area(at).set_value(yaml_of(at).replace("load_checkpoints: true", "load_checkpoints: false")).run()
+    assert "its results and checkpoints are removed" in words(at)
+    at.button(key="rename").click().run()
+    assert field(at, "text_input", "run").value == "old-3"
 
 
 def report(errors: int) -> Report:
