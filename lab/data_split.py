@@ -16,7 +16,7 @@ from data_charts import holdings_chart, holdings_of, holdings_table
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.datasets.splitting import GROUPINGS, SplitPlan, make_split, plan_split
 from pianistid_core.errors import PianistIDError
-from wording import count, duration, listed, one_line, plain, sentence
+from wording import count, duration, listed, one_line, percent, plain, sentence
 
 _GROUP_NAMES = {"recording": "Recording", "album": "Album", "composition": "Composition"}
 _PREVIEW_NAME = "preview"
@@ -84,7 +84,7 @@ def _options(recordings: Sequence[RecordingInfo]) -> Options:
     ratios = shares_of(first, second)
     st.caption(
         " · ".join(
-            f"{share:.0%} {part}" for share, part in zip(ratios, ("training", "test", "validation"), strict=True)
+            f"{percent(share)} {part}" for share, part in zip(ratios, ("training", "test", "validation"), strict=True)
         )
     )
     minutes = st.number_input(

@@ -17,7 +17,7 @@ from wording import count, duration, one_line, plain, sentence
 
 _HERE = Path(__file__).parent / "components"
 _MOST_RUNNING = 2
-_FOLDER, _SEEN = "root_folder", "root_seen"
+_SEEN = "root_seen"
 _LOOK_EVERY_S = 4
 
 Pages = Mapping[str, Sequence[Any]]
@@ -123,15 +123,18 @@ def _short(path: Path) -> str:
 
 
 def _chooser(path: str) -> None:
-    if st.session_state.get(_SEEN) != path or _FOLDER not in st.session_state:  # another tab may have chosen too
-        st.session_state[_SEEN] = st.session_state[_FOLDER] = path
+    seen, times = st.session_state.get(_SEEN, ("", 0))
+    if seen != path:  # here or in another tab; a new field shows it, since a closed popover takes up no change
+        times += 1
+        st.session_state[_SEEN] = path, times
     with (
         st.popover("Change", key="root_popover", type="tertiary", help="Work with another folder."),
         st.form("data_root", border=False),
     ):
         chosen = st.text_input(
-            "Folder", key=_FOLDER, help="The folder that holds data, splits and runs. Empty goes back to the default."
-        )
+            "Folder", value=path, key=f"root_folder:{times}",
+            help="The folder that holds data, splits and runs. Empty goes back to the default.",
+        )  # fmt: skip
         asked = st.form_submit_button(
             "Use this folder", key="root_use", type="primary", help="Takes effect for all open tabs."
         )
@@ -143,5 +146,6 @@ def _chooser(path: str) -> None:
             else:
                 now = state.data_root().path
                 state.notify(f"The data root is now {now}" + ("" if now.is_dir() else ", where nothing is yet"))
-                st.session_state.pop(_SEEN)
+                st.session_state[_SEEN] = "", times
+                st.query_params.pop(state.DRAFT, None)  # it belongs to the folder that was in use
                 st.rerun()

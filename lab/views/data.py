@@ -46,8 +46,11 @@ def page() -> None:
     if not here.splits:
         without_split(root)
         return
-    chosen, _ = st.columns([2, 3])
     names = list(here.splits)
+    asked = st.query_params.get("split")
+    if asked is not None and asked not in names:
+        st.warning(sentence(f"there is no split {asked} here; this is another"), icon=":material/link_off:")
+    chosen, _ = st.columns([2, 3])
     name = chosen.selectbox(
         "Split", names, key="split", bind="query-params",
         help="Which recordings train, test and validate. A data root may hold several.",

@@ -153,6 +153,12 @@ def test_a_link_to_what_is_not_there_is_said(
     assert at.selectbox(key="clip_track").value
 
 
+def test_a_split_that_is_not_there_is_said(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lab(demo_root, monkeypatch, PAGE, split="![gone](x)")
+    assert "There is no split ![gone](x) here" in words(at)
+    assert at.selectbox(key="split").value == "demo"
+
+
 def test_search_and_filters(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(demo_root, monkeypatch, PAGE, data_tab="Look and listen")
     everything = len(at.selectbox(key="clip_track").options)

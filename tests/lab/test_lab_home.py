@@ -202,21 +202,25 @@ def test_a_file_in_place_of_the_root_is_said_in_a_sentence(tmp_path: Path, monke
     assert "is a file, not a folder" in words(at)
 
 
+def folder_field(at: AppTest) -> Any:
+    return next(field for field in at.text_input if field.key and field.key.startswith("root_folder:"))
+
+
 def test_another_root_can_be_chosen(demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(tmp_path / "nothing", monkeypatch)
-    at.text_input(key="root_folder").set_value(str(demo_root.path))
+    folder_field(at).set_value(str(demo_root.path))
     at.button(key="root_use").click().run()
     at.switch_page("views/data.py").run()
     assert not at.exception
     assert at.selectbox(key="split").value == "demo"
-    at.text_input(key="root_folder").set_value("")
+    folder_field(at).set_value("")
     at.button(key="root_use").click().run()
-    assert at.text_input(key="root_folder").value == str(tmp_path / "nothing"), "empty is the default, and it is shown"
+    assert folder_field(at).value == str(tmp_path / "nothing"), "empty is the default, and it is shown"
 
 
 def test_a_folder_that_is_not_there_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(tmp_path, monkeypatch)
-    at.text_input(key="root_folder").set_value(str(tmp_path / "mistyped"))
+    folder_field(at).set_value(str(tmp_path / "mistyped"))
     at.button(key="root_use").click().run()
     assert "where nothing is yet" in at.toast[0].value
 
@@ -225,7 +229,18 @@ def test_a_folder_chosen_in_another_tab_is_shown(tmp_path: Path, monkeypatch: py
     at = lab(tmp_path, monkeypatch)
     state.choose_data_root(str(tmp_path / "other"))
     at.run()
-    assert at.text_input(key="root_folder").value == str(tmp_path / "other")
+    assert folder_field(at).value == str(tmp_path / "other")
+    assert folder_field(at).proto.default == str(tmp_path / "other"), "a popover that opens later shows nothing else"
+
+
+def test_the_draft_of_another_folder_is_not_looked_for(
+    demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = lab(DataRoot(tmp_path / "home", tmp_path / "cache"), monkeypatch, "views/build.py")
+    folder_field(at).set_value(str(demo_root.path))
+    at.button(key="root_use").click().run()
+    assert not at.exception
+    assert "is not here any more" not in words(at)
 
 
 def test_gpus_are_read_from_the_drivers_tool() -> None:
@@ -257,7 +272,7 @@ def test_a_folder_that_cannot_be_used_is_said_and_not_taken(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = lab(tmp_path / "home", monkeypatch)
-    at.text_input(key="root_folder").set_value(path)
+    folder_field(at).set_value(path)
     at.button(key="root_use").click().run()
     assert not at.exception
     assert "cannot be used" in words(at)
