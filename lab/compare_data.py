@@ -4,7 +4,8 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import cached
 from pianistid_core.comparison import mean_interval, seed_groups
@@ -12,6 +13,7 @@ from pianistid_core.confusion import Confusion, RecordingOutcome
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.intervals import Interval, wilson
 from pianistid_core.metrics_log import Curves
+from pianistid_core.run_folder import CHECKPOINT, checkpoint_position
 from pianistid_core.runs import Run, RunSummary
 from run_charts import elapsed_s, smoothed
 from wording import one_line
@@ -103,10 +105,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each recording of a part came to, with the names that its numbers stand for."""
+    """What each recording of a part came to, with the names that its numbers stand for.
+
+    `epoch` is how far the model was trained; None for the evaluation that ends a training.
+    """
 
     class_names: tuple[str, ...]
     recordings: tuple[RecordingOutcome, ...]
+    epoch: int | None = None
 
 
 # --- the runs --------------------------------------------------------------------------------------------------------
@@ -317,17 +323,46 @@ def last_matrix(run: Run, part: str) -> Confusion | None:
     """The latest confusion matrix over a part: the validation's, or that of the last epoch that kept one."""
     if part == VALIDATION:
         return run.confusion(VALIDATION)
-    kept = [name for name in run.confusion_names() if name.startswith("epoch_")]
-    return run.confusion(kept[-1]) if kept else None
+    epoch = matrix_epoch(run, part)
+    return None if epoch is None else run.confusion(f"epoch_{epoch:03d}")
+
+
+def matrix_epoch(run: Run, part: str) -> int | None:
+    """After which epoch the latest matrix over the test part was made: one is kept every few epochs only."""
+    kept = [name for name in run.confusion_names() if name.startswith("epoch_")] if part == TEST else []
+    return int(kept[-1].removeprefix("epoch_")) if kept else None
+
+
+def checkpoint_epoch(run: Run) -> int:
+    """After how many epochs the most trained checkpoint was saved; 0 when there is none."""
+    kept = run.checkpoints()
+    return checkpoint_position(kept[-1])[0] if kept else 0
 
 
 def outcomes(run: Run, part: str) -> Outcomes | None:
-    """What each recording of a part came to: from training, else from `pianistid evaluate`; None when neither says."""
+    """What each recording of a part came to, in training or by `pianistid evaluate`, whichever heard the further model.
+
+    None when neither says.
+    """
+    found = [one for one in (_trained(run, part), _evaluated(run, part)) if one is not None]
+    return max(found, key=lambda one: -1 if one.epoch is None else one.epoch, default=None)
+
+
+def _trained(run: Run, part: str) -> Outcomes | None:
     matrix = last_matrix(run, part)
-    if matrix is None or not matrix.recordings:
-        data = (run.read_json(f"evaluation/{part}.json") or {}).get("confusion")
-        matrix = Confusion.from_dict(data) if isinstance(data, Mapping) else None
-    return Outcomes(matrix.class_names, matrix.recordings) if matrix and matrix.recordings else None
+    return Outcomes(matrix.class_names, matrix.recordings, matrix_epoch(run, part)) if _knows(matrix) else None
+
+
+def _evaluated(run: Run, part: str) -> Outcomes | None:
+    data = run.read_json(f"evaluation/{part}.json") or {}
+    said = data.get("confusion")
+    matrix = Confusion.from_dict(said) if isinstance(said, Mapping) else None
+    of = CHECKPOINT.fullmatch(Path(str(data.get("checkpoint", ""))).name)
+    return Outcomes(matrix.class_names, matrix.recordings, int(of[1]) if of else None) if _knows(matrix) else None
+
+
+def _knows(matrix: Confusion | None) -> TypeGuard[Confusion]:
+    return matrix is not None and bool(matrix.recordings)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

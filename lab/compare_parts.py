@@ -38,21 +38,21 @@ _EVALUATED = "compare.evaluated"
 
 def curves(chosen: Sequence[Subject]) -> None:
     """One figure of all runs by epoch or by time."""
-    what, axis, slider, best = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
-    label = what.selectbox(
-        "Figure", list(METRICS), key="compare_metric", bind="query-params",
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="compare_curves_bar")
+    label = bar.selectbox(
+        "Figure", list(METRICS), key="compare_metric", bind="query-params", width=240,
         help="Measured after every epoch. Recordings count as right when the pianist named from all their clips is.",
     )  # fmt: skip
-    across = axis.segmented_control(
+    across = bar.segmented_control(
         "Along", [BY_EPOCH, BY_TIME], default=BY_EPOCH, key="compare_axis", bind="query-params", required=True,
         help="Epochs done, or time spent training, which differs with the machine.",
     )  # fmt: skip
-    smooth = slider.slider(
-        "Smoothing", 0.0, 0.95, 0.0, 0.05, key="compare_smooth", bind="query-params",
+    smooth = bar.slider(
+        "Smoothing", 0.0, 0.95, 0.0, 0.05, key="compare_smooth", bind="query-params", width=240,
         help="Shows a running mean, which makes noisy curves easier to tell apart.",
     )  # fmt: skip
     metric = METRICS[label]
-    so_far = best.toggle(
+    so_far = bar.toggle(
         "Best so far", key="compare_best", bind="query-params", disabled=metric.more_is_better is None,
         help="Shows the best value up to each epoch instead of the value itself.",
     )  # fmt: skip
@@ -249,12 +249,13 @@ def config(chosen: Sequence[Subject]) -> None:
 def matrices(chosen: Sequence[Subject]) -> None:
     """Who is taken for whom, side by side, and what changed from one run to another."""
     by_name = {subject.name: subject for subject in chosen}
-    which, part_column = st.columns([4, 2], vertical_alignment="bottom")
-    picked = which.multiselect(
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="compare_matrices_bar")
+    picked = bar.multiselect(
         "Matrices", list(by_name), default=list(by_name)[:2], max_selections=MOST_MATRICES, key="compare_matrices",
-        bind="query-params", help="The runs whose matrices stand side by side; the first is what others differ from.",
+        bind="query-params", width=560, 
+        help="The runs whose matrices stand side by side; the first is what others differ from.",
     )  # fmt: skip
-    part = _part(part_column, "compare_matrix_part")
+    part = _part(bar, "compare_matrix_part")
     found = {name: data.last_matrix(by_name[name].run, part) for name in picked if name in by_name}
     without = [name for name, matrix in found.items() if matrix is None]
     if without:
@@ -283,7 +284,10 @@ def matrices(chosen: Sequence[Subject]) -> None:
                 key=f"compare_matrix_{number}",
             )
             right, total = int(matrix.counts.trace()), int(matrix.counts.sum())
-            st.caption(plain(f"{right} of {total} {part} recordings are right ({percent(right / max(1, total), 1)})."))
+            epoch = data.matrix_epoch(by_name[name].run, part)
+            after = "" if epoch is None else f" after epoch {epoch}"
+            share = percent(right / max(1, total), 1)
+            st.caption(plain(f"{right} of {total} {part} recordings are right ({share}){after}."))
     if strangers:
         knows = "knows" if len(strangers) == 1 else "know"
         first = next(iter(same))
@@ -316,7 +320,8 @@ def _of_same_pianists(kept: dict[str, Confusion]) -> tuple[dict[str, Confusion],
 def _part(place: "st.delta_generator.DeltaGenerator", key: str) -> str:
     chosen = place.segmented_control(
         "Part", list(PARTS), default="Validation", key=key, bind="query-params", required=True,
-        help="Validation is heard once, after the last epoch; the test part after every epoch (here: the last).",
+        help="Validation is heard once, after the last epoch; the test part after every epoch, of which every fifth "
+        "and the last keep a matrix (here: the latest).",
     )  # fmt: skip
     return PARTS[str(chosen)]
 
@@ -332,13 +337,17 @@ def better(chosen: Sequence[Subject]) -> None:
         return
     by_name = {subject.name: subject for subject in chosen}
     names = list(by_name)
-    first, second, third = st.columns([3, 3, 2], vertical_alignment="bottom")
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="compare_better_bar")
     for key, default in (("compare_a", names[0]), ("compare_b", names[1])):
         if st.session_state.get(key) not in by_name and st.query_params.get(key) not in by_name:
             st.session_state[key] = default
-    a_name = first.selectbox("A", names, key="compare_a", bind="query-params", help="The run to set another beside.")
-    b_name = second.selectbox("B", names, key="compare_b", bind="query-params", help="The run that may be better.")
-    part = _part(third, "compare_test_part")
+    a_name = bar.selectbox(
+        "A", names, key="compare_a", bind="query-params", width=240, help="The run to set another beside."
+    )
+    b_name = bar.selectbox(
+        "B", names, key="compare_b", bind="query-params", width=240, help="The run that may be better."
+    )
+    part = _part(bar, "compare_test_part")
     if a_name == b_name:
         st.info("A and B are the same run; choose another for one of them.", icon=":material/compare_arrows:")
         return
@@ -358,9 +367,9 @@ def better(chosen: Sequence[Subject]) -> None:
         return
     with st.container(border=True, key="compare_verdict"):
         st.markdown(f"#### {plain(test.words, 300)}")
-        st.caption(
-            plain(f"A is {a.name}, B is {b.name}; recordings of the {part} part of split {b.split or '?'}.", 400)
-        )
+        of = f"A is {a.name}{_after(heard_a)}, B is {b.name}{_after(heard_b)}"
+        st.caption(plain(f"{of}; recordings of the {part} part of split {b.split or '?'}.", 400))
+    _behind([(a, heard_a), (b, heard_b)], part)
     by = compare_charts.points(test.difference, test.low, test.high)
     chart = compare_charts.difference(test.difference, test.low, test.high, (a.name, b.name), palette.current())
     left, right = st.columns([3, 2], gap="large")
@@ -391,6 +400,23 @@ def better(chosen: Sequence[Subject]) -> None:
         )
 
 
+def _after(heard: data.Outcomes) -> str:
+    return "" if heard.epoch is None else f" after epoch {heard.epoch}"
+
+
+def _behind(heard: Sequence[tuple[Subject, data.Outcomes]], part: str) -> None:
+    """Says which runs have a checkpoint that is trained further than what was tested, and offers to measure those."""
+    late = [
+        subject for subject, one in heard if one.epoch is not None and one.epoch < data.checkpoint_epoch(subject.run)
+    ]
+    if not late:
+        return
+    has, it = ("has", "its") if len(late) == 1 else ("have", "their")
+    words = f"{listed(one.name for one in late)} {has} trained further than was tested here"
+    st.warning(sentence(f"{words}; evaluate {it} latest checkpoint to test that"), icon=":material/history:")
+    _evaluate(late, part, evaluation_of(heard[0][0], heard[1][0], part))
+
+
 def test_table(test: PairedTest) -> pd.DataFrame:
     """The figures of a paired test as one line."""
     return pd.DataFrame([{key: value for key, value in asdict(test).items() if key != "words"}])
@@ -406,7 +432,15 @@ def _evaluate_again(unknown: Sequence[Subject], part: str, key: str) -> None:
     names = listed(subject.name for subject in unknown)
     words = f"it is not known which recordings of the {part} part {names} named, only how many"
     st.info(sentence(words), icon=":material/help:")
-    ready = [subject for subject in unknown if subject.run.checkpoints()]
+    lost = [subject.name for subject in unknown if not subject.run.checkpoints()]
+    if lost:
+        words = f"no checkpoint of {listed(lost)} is on disk, so it cannot be measured now; train it again to know"
+        st.warning(sentence(words), icon=":material/save:")
+    _evaluate([subject for subject in unknown if subject.run.checkpoints()], part, key)
+
+
+def _evaluate(ready: Sequence[Subject], part: str, key: str) -> None:
+    """Measures the latest checkpoints of runs, and shows how far that is."""
     job = jobs.find(key)
     if ready:
         st.button(
@@ -420,10 +454,6 @@ def _evaluate_again(unknown: Sequence[Subject], part: str, key: str) -> None:
         # What it found may have come after this page looked for it.
         st.session_state[_EVALUATED] = done
         st.rerun()
-    lost = [subject.name for subject in unknown if subject not in ready]
-    if lost:
-        words = f"no checkpoint of {listed(lost)} is on disk, so it cannot be measured now; train it again to know"
-        st.warning(sentence(words), icon=":material/save:")
     if ready:
         st.caption("Or in a terminal:")
         lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in ready]

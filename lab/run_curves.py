@@ -30,22 +30,22 @@ def tick_of(found: Curves) -> float:
 
 def draw(run: Run, *, tick_s: float | None) -> None:
     """Draws the controls, which stand still, and below them what follows the training."""
-    slider, scale, axis, live, data = st.columns([3, 1.6, 2, 1.3, 1.6], vertical_alignment="bottom")
-    smooth = slider.slider(
-        "Smoothing", 0.0, 0.95, 0.0, 0.05, key="curves_smooth",
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="curves_toolbar")
+    smooth = bar.slider(
+        "Smoothing", 0.0, 0.95, 0.0, 0.05, key="curves_smooth", width=280,
         help="Shows a running mean; the figures as measured stay behind it, faint.",
     )  # fmt: skip
-    log = scale.toggle("Log scale", key="curves_log", help="Draws the losses and the learning rate by powers of ten.")
-    across = axis.segmented_control(
+    log = bar.toggle("Log scale", key="curves_log", help="Draws the losses and the learning rate by powers of ten.")
+    across = bar.segmented_control(
         "Along", [BY_EPOCH, BY_TIME], default=BY_EPOCH, key="curves_axis", required=True,
         help="Epochs done, or time spent training.",
     )  # fmt: skip
     follow = True
     if tick_s is not None:
-        follow = live.toggle(
+        follow = bar.toggle(
             "Live", True, key="live_follow", help="Off holds the curves still, so that you can zoom into them."
         )
-    data.download_button(
+    bar.download_button(
         "Data", lambda: table(run), file_name=f"{run.path.name}_metrics.csv", mime="text/csv", key="curves_data",
         icon=":material/download:", help="Every epoch and every figure, as CSV.",
         on_click=run_actions.say_if_gone, args=(run.metrics_path, f"the table of epochs of {run.id}"),

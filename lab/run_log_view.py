@@ -15,20 +15,25 @@ LAST = 500
 
 def draw(run: Run, *, tick_s: float | None) -> None:
     """Draws the controls, which stand still, and below them the lines."""
-    which, words, live, data = st.columns([3.4, 4, 1.4, 1.6], vertical_alignment="bottom")
-    level = which.segmented_control(
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="log_toolbar")
+    level = bar.segmented_control(
         "Level", list(LEVELS), default="All", key="log_level", required=True,
         help="Lines of this level and those more serious.",
     )  # fmt: skip
-    contains = words.text_input(
-        "Search", key="log_search", max_chars=200, icon=":material/search:", help="Lines that hold this text."
+    contains = bar.text_input(
+        "Search",
+        key="log_search",
+        max_chars=200,
+        width=300,
+        icon=":material/search:",
+        help="Lines that hold this text.",
     )
     follow = True
     if tick_s is not None:
-        follow = live.toggle(
+        follow = bar.toggle(
             "Follow", True, key="log_follow", help="Shows new lines as they come; off holds them still."
         )
-    data.download_button(
+    bar.download_button(
         "Whole log", lambda: whole(run), file_name=f"{run.path.name}.log.txt", mime="text/plain", key="log_download",
         icon=":material/download:", help="All of it, as it was written.",
         on_click=run_actions.say_if_gone, args=(run.log_path, f"the log of {run.id}"),

@@ -78,7 +78,7 @@ def starts(place: int, eta: float | None, busy: bool, paused: bool) -> str:
     if paused:
         return "waits until the queue goes on"
     if place:
-        return f"after the {count(place, 'run')} before it"
+        return "after the run before it" if place == 1 else f"after the {place} runs before it"
     if not busy:
         return "starts now"
     return f"starts in about {duration(eta)}" if eta else "starts when the run before it ends"

@@ -62,9 +62,9 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
         st.switch_page("views/compare.py", query_params={**rest, RUNS: here})
     if here != st.session_state.get(RUNS, here):
         st.session_state[RUNS] = here
-    words, _, link = st.columns([5, 4, 1.5], vertical_alignment="bottom")
-    text = words.text_input(
-        "Show only", key="compare_filter", bind="query-params", max_chars=1000, icon=":material/filter_alt:",
+    bar = st.container(horizontal=True, vertical_alignment="bottom", key="compare_bar")
+    text = bar.text_input(
+        "Show only", key="compare_filter", bind="query-params", max_chars=1000, width=420, icon=":material/filter_alt:",
         placeholder="accuracy > 0.7",
         help="Shortens the list beside it: words to look for, or an expression as on Runs.",
     )  # fmt: skip
@@ -83,7 +83,7 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
         placeholder=f"Choose from {count(len(fitting), 'run')}", format_func=one_line, wrap=True, select_all=False,
         help=f"Up to {data.MAX_RUNS} runs, newest first; type to search.",
     )  # fmt: skip
-    with link:
+    with bar:
         share(picked)
     missing = st.session_state.get(_GONE)
     if missing:

@@ -221,6 +221,30 @@ def test_two_pages_that_measure_do_not_disturb_each_other(tmp_path: Path, monkey
     assert "No such weights" in words(failing)
 
 
+def test_what_was_tested_is_said_with_its_epoch_and_a_later_checkpoint_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix over the test part is kept every few epochs; a run that was stopped has trained further."""
+    for name in ("one", "two"):
+        a_measured_run(tmp_path, name, "xx-x").save_confusion(1, outcomes("x---"))
+    asked = {"runs": "study/one,study/two", "compare_tab": "Is one better?", "compare_test_part": "Test"}
+    at = lab(tmp_path, monkeypatch, PAGE, **asked)
+    assert "A is one after epoch 1, B is two after epoch 1; recordings of the test part" in words(at)
+    assert "trained further" not in words(at)
+    run = Run(tmp_path / "checkpoints" / "study" / "two")
+    (run.path / "checkpoint_003.pth").write_bytes(b"x")
+    at = lab(tmp_path, monkeypatch, PAGE, **asked)
+    assert "Two has trained further than was tested here; evaluate its latest checkpoint" in words(at)
+    assert at.button(key="compare_evaluate").label == "Evaluate 1 run again"
+    measured = {"confusion": outcomes("xx--").to_dict(), "checkpoint": "somewhere/checkpoint_003.pth"}
+    run.save_json("evaluation/test.json", measured)
+    at = lab(tmp_path, monkeypatch, PAGE, **asked)
+    assert "A is one after epoch 1, B is two after epoch 3" in words(at) and "trained further" not in words(at)
+    assert "B names 1 more of 4 recordings than A" in words(at)
+    at = lab(tmp_path, monkeypatch, PAGE, **asked | {"compare_tab": "Matrices", "compare_matrix_part": "Test"})
+    assert "1 of 4 test recordings are right (25.0 %) after epoch 1." in words(at)
+
+
 def test_runs_that_heard_nothing_in_common_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_measured_run(tmp_path, "one", "xx")
     other = a_measured_run(tmp_path, "two", "xx", "data_split_dir=elsewhere")
