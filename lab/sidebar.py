@@ -128,7 +128,7 @@ def _chooser(path: str) -> None:
         times += 1
         st.session_state[_SEEN] = path, times
     with (
-        st.popover("Change", key="root_popover", type="tertiary", help="Work with another folder."),
+        st.popover("Change", key=f"root_popover:{times}", type="tertiary", help="Work with another folder."),
         st.form("data_root", border=False),
     ):
         chosen = st.text_input(
