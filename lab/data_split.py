@@ -72,13 +72,13 @@ def shares_of(first: int, second: int) -> tuple[float, float, float]:
 
 def _options(recordings: Sequence[RecordingInfo]) -> Options:
     by = st.segmented_control(
-        "Keep together", GROUPINGS, default="recording", key="split_by", required=True,
+        "Keep together", GROUPINGS, default="recording", key="split_by", persist_state="session", required=True,
         format_func=_GROUP_NAMES.__getitem__,
         help="What must not be in two parts. By album or composition is the stricter test: a model then cannot tell a "
         "pianist by the sound of an album, or by a tune.",
     )  # fmt: skip
     first, second = st.slider(
-        "Training, test and validation", 0, 100, (80, 90), key="split_shares", format="%d %%",
+        "Training, test and validation", 0, 100, (80, 90), key="split_shares", persist_state="session", format="%d %%",
         help="The first handle ends training, the second ends test; what remains is validation.",
     )  # fmt: skip
     ratios = shares_of(first, second)
@@ -89,11 +89,12 @@ def _options(recordings: Sequence[RecordingInfo]) -> Options:
     )
     minutes = st.number_input(
         "At least this much music of a pianist", min_value=0, max_value=100_000, value=0, step=10, key="split_minutes",
-        help="In minutes. Pianists with less are left out; the paper's split asks for 80.",
+        persist_state="session", help="In minutes. Pianists with less are left out; the paper's split asks for 80.",
     )  # fmt: skip
     names = sorted({info.pianist for info in recordings if info.pianist})
     kept = st.multiselect(
         "Pianists", names, key="split_pianists", placeholder=f"All {len(names)}", format_func=one_line,
+        persist_state="session",
         help="Only these pianists; none chosen means all.",
     )  # fmt: skip
     sources = sorted({info.track.partition("/")[0] for info in recordings})
@@ -101,10 +102,11 @@ def _options(recordings: Sequence[RecordingInfo]) -> Options:
     if len(sources) > 1:
         from_sources = st.multiselect(
             "Sources", sources, key="split_sources", placeholder=f"All {len(sources)}", format_func=one_line,
+            persist_state="session",
             help="Only recordings of these sources, which are the folders below data/clips; none chosen means all.",
         )  # fmt: skip
     seed = st.number_input(
-        "Seed", min_value=0, max_value=2**31 - 1, value=42, step=1, key="split_seed",
+        "Seed", min_value=0, max_value=2**31 - 1, value=42, step=1, key="split_seed", persist_state="session",
         help="The same seed and options give the same split, to the byte; another seed deals the recordings anew.",
     )  # fmt: skip
     return Options(
@@ -117,6 +119,7 @@ def _write(root: DataRoot, options: Options) -> None:
     known = cached.contents(root).splits
     name = st.text_input(
         "Name", value="all" if "all" not in known else "", max_chars=80, key="split_name", placeholder="jazz_by_album",
+        persist_state="session",
         help="What the split is called in configs and on disk.",
     )  # fmt: skip
     replace = False
@@ -143,7 +146,8 @@ def write_split(root: DataRoot, name: str, options: Options, replace: bool) -> N
     )  # fmt: skip
     if made:
         st.session_state["split"] = name
-        st.session_state.pop("split_replace", None)
+        for key in ("split_replace", "split_name"):  # the next one gets a name of its own
+            st.session_state.pop(key, None)
 
 
 def _preview(recordings: Sequence[RecordingInfo], options: Options) -> None:

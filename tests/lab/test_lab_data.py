@@ -378,6 +378,28 @@ def test_a_split_is_seen_before_it_is_written(own_root: DataRoot, monkeypatch: p
     assert at.selectbox(key="split").value == "mine"
 
 
+def test_what_a_split_is_made_of_survives_a_look_elsewhere(
+    own_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = lab(own_root, monkeypatch, PAGE, data_tab="Splits")
+    at.number_input(key="split_minutes").set_value(3).run()
+    at.text_input(key="split_name").set_value("mine").run()
+    kept = at.multiselect(key="split_pianists").options[:3]
+    at.multiselect(key="split_pianists").set_value(kept).run()
+    at.switch_page("views/tracking.py").run()
+    at.switch_page(PAGE)
+    at.query_params["data_tab"] = "Splits"
+    at.run()
+    assert at.number_input(key="split_minutes").value == 3
+    assert at.text_input(key="split_name").value == "mine"
+    assert at.multiselect(key="split_pianists").value == kept
+    for path in own_root.clips_dir.glob("demo/*"):  # music by others, as another data root would have
+        if not path.name.startswith("quilla"):
+            shutil.rmtree(path)
+    at.run()
+    assert not at.exception
+
+
 def test_what_is_written_is_what_was_seen(own_root: DataRoot) -> None:
     from pianistid_core.datasets.splitting import described_recordings, make_split
 
