@@ -69,7 +69,7 @@ def _training(root: DataRoot) -> None:
     if not running and not waiting:
         return
     with st.container(key="nav_training", gap="xsmall"):
-        st.caption("Training now")
+        st.caption("Training now" if running else "Queue")
         for run in running[:_MOST_RUNNING]:
             st.page_link(
                 "views/runs.py", label=plain(run.id, 40), icon=run_states.STATES["running"][1], width="stretch",

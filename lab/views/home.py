@@ -102,10 +102,13 @@ def data_sets(root: DataRoot, splits: dict[str, Split]) -> None:
 
 def results(runs: Sequence[RunSummary]) -> None:
     """The newest runs, each with what came of it and the way to it."""
+    begun = [run for run in runs if run.state.status != "queued"]  # a long queue would hide every result
+    if not begun:
+        return
     st.header("Last results", anchor=False)
     now = time.time()
     with st.container(border=True, key="results", gap="small"):
-        for number, run in enumerate(runs[:_MOST_RESULTS]):
+        for number, run in enumerate(begun[:_MOST_RESULTS]):
             name, icon, colour = run_states.STATES[run.state.status]
             with st.container(horizontal=True, vertical_alignment="center", key=f"result_{number}", gap="small"):
                 st.page_link(
@@ -117,9 +120,9 @@ def results(runs: Sequence[RunSummary]) -> None:
                 words = f"{percent(best)} of test recordings right" if best is not None else "no result yet"
                 st.markdown(plain(words), width="stretch")
                 st.caption(plain(ago(run.state.updated or run.created, now)), width="content")
-    trained = sum(run.best_recording_accuracy is not None for run in runs)
-    spent = sum(run.seconds for run in runs)
-    st.caption(plain(f"{count(len(runs), 'run')}, {trained:,} with results, {duration(spent)} of training in all."))
+    trained = sum(run.best_recording_accuracy is not None for run in begun)
+    spent = sum(run.seconds for run in begun)
+    st.caption(plain(f"{count(len(begun), 'run')}, {trained:,} with results, {duration(spent)} of training in all."))
 
 
 def guided_path(root: DataRoot, tour: Tour, *, lead: bool) -> None:
@@ -148,8 +151,7 @@ def page() -> None:
     st.header("This machine now", anchor=False)
     home_now.draw_now(root, running, waiting)
     data_sets(root, here.splits)
-    if runs:
-        results(runs)
+    results(runs)
     if others:
         guided_path(root, tour, lead=False)
     for name, reason in here.broken_splits.items():

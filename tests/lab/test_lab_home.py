@@ -154,6 +154,18 @@ def test_results_lead_to_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "12 runs, 12 with results" in words(at)
 
 
+def test_a_long_queue_hides_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path, "waits-0", "queued", done=0)
+    at = lab(tmp_path, monkeypatch)
+    assert "Last results" not in [header.value for header in at.header]
+    a_run(tmp_path, "done", "finished")
+    for number in range(1, 7):
+        a_run(tmp_path, f"waits-{number}", "queued", done=0)
+    at.run()
+    assert "study/done" in links(at)
+    assert "study/waits-1" not in links(at)
+
+
 def test_data_sets_lead_to_their_page(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     at = lab(demo_root, monkeypatch)
     assert links(at)["demo"] == ("data", "split=demo")
