@@ -63,8 +63,20 @@ def probability_column(width: Literal["small", "medium"] = "small") -> Any:
     return st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100, width=width, color="primary")
 
 
-def how_sure(confidence: float) -> str:
-    """A probability in words."""
+def unlike(insight: Insight) -> bool:
+    """Whether the music is known to be unlike all that the model learned from."""
+    return insight.familiarity is not None and insight.familiarity.unlike
+
+
+def unheard(found: "Identification") -> str:
+    """What is left of the music after its last whole clip, in words; nothing where that is less than a second."""
+    return f"; the last {found.unheard_s:.0f} s, too short for a clip, were not" if found.unheard_s >= 1 else ""
+
+
+def how_sure(confidence: float, *, unlike: bool = False) -> str:
+    """A probability in words; of music that is `unlike` all it knows a model can be sure only by its own measure."""
+    if unlike:
+        return "That is by the model's own measure, and this music is unlike all it knows"
     if confidence >= 0.9:
         return "The model is sure"
     if confidence >= 0.75:
@@ -98,14 +110,19 @@ def headline(answer: Answer, found: "Identification", insight: Insight) -> None:
             st.caption(plain(answer.given.name))
             st.markdown(f"## {plain(found.pianist)}")
             st.markdown(
-                f"**{percent(found.confidence)}** probable. {how_sure(found.confidence)}, "
+                f"**{percent(found.confidence)}** probable. {how_sure(found.confidence, unlike=unlike(insight))}, "
                 f"{plain(compared(found.probabilities))}\\."
             )
-            st.caption(f"Guessing among {len(names)} pianists would be right {percent(1 / len(names))} of the time.")
+            st.caption(
+                f"It names one of the {len(names)} pianists it knows, whoever plays. "
+                f"Guessing among {len(names)} pianists would be right {percent(1 / len(names))} of the time."
+            )
             if answer.given.truth is not None:
                 verdict(answer.given.truth, found)
             facts = f"{duration(found.duration_s)} of music, {count(found.n_notes, 'note')}, "
-            st.caption(plain(f"{facts}{count(len(found.clips), 'clip')} of 30 s heard by {found.model}."))
+            st.caption(
+                plain(f"{facts}{count(len(found.clips), 'clip')} of 30 s heard by {found.model}{unheard(found)}.")
+            )
         with right:
             colours = palette.current()
             show_chart(identify_charts.ranking(found.probabilities, colours), key="probabilities")
@@ -131,7 +148,7 @@ def verdict(truth: str, found: "Identification") -> None:
 def beware(found: "Identification", insight: Insight) -> None:
     """What to know before believing the answer."""
     familiarity = insight.familiarity
-    if familiarity is not None and familiarity.unlike:
+    if familiarity is not None and unlike(insight):
         st.warning(sentence(familiarity.words), icon=":material/person_off:")
     for warning in found.warnings[:_MOST_WARNINGS]:
         st.warning(sentence(warning), icon=":material/warning:")

@@ -11,6 +11,8 @@ from identify_answer import Answer, ask, probability_column
 from identify_sources import Given
 from wording import count, one_line, plain, sentence
 
+_SHOWN_ERRORS = 4
+
 
 def ask_all(model: Path, pieces: Sequence[Given]) -> list[Answer]:
     """Identifies each piece; a bad one gets its sentence and does not hold up the others."""
@@ -28,9 +30,7 @@ def ask_all(model: Path, pieces: Sequence[Given]) -> list[Answer]:
 def overview(answers: Sequence[Answer]) -> Answer | None:
     """Several pieces at a glance; the one to look into is chosen below the table."""
     good = [answer for answer in answers if answer.found]
-    for answer in answers:
-        if answer.error:
-            st.error(f"**{plain(answer.given.name)}**: {sentence(answer.error)}", icon=":material/music_off:")
+    refused([answer for answer in answers if answer.error])
     if not good:
         return None
     if len(good) == 1:
@@ -46,6 +46,7 @@ def overview(answers: Sequence[Answer]) -> Answer | None:
         },
         alt=f"{count(len(good), 'file')} with the pianist heard in each.",
     )  # fmt: skip
+    st.caption("A name is the likeliest of those the model knows, whoever plays. Look into a piece for its warnings.")
     left, right = st.columns([4, 2], vertical_alignment="bottom")
     position = left.selectbox(
         "Look into", range(len(good)), format_func=lambda n: one_line(good[n].given.name), key="answer",
@@ -56,6 +57,18 @@ def overview(answers: Sequence[Answer]) -> Answer | None:
             lambda: table_of(answers), key="answers_csv", name="identifications", label="Download all answers as CSV"
         )
     return good[position] if position is not None and position < len(good) else good[0]
+
+
+def refused(answers: Sequence[Answer]) -> None:
+    """What could not be identified and why: the first few at once, so that the answers stay in sight."""
+    said = [f"**{plain(answer.given.name)}**: {sentence(answer.error)}" for answer in answers]
+    for words in said[:_SHOWN_ERRORS]:
+        st.error(words, icon=":material/music_off:")
+    if len(said) > _SHOWN_ERRORS:
+        rest = count(len(said) - _SHOWN_ERRORS, "more file")
+        with st.expander(f"{rest} could not be identified", icon=":material/music_off:", key="refused"):
+            for words in said[_SHOWN_ERRORS:]:
+                st.markdown(words)
 
 
 def row_of(answer: Answer) -> dict[str, object]:

@@ -11,11 +11,11 @@ import cached
 from components.keyboard import Take, show_keyboard
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.errors import PianistIDError
-from pianistid_core.midi import write_midi
+from pianistid_core.midi import DEFAULT_LIMITS, write_midi
 from wording import count, listed, one_line, sentence
 
 MAX_FILES = 50
-MAX_MB = 20
+MAX_MB = int(DEFAULT_LIMITS.max_bytes / 1e6)  # what is larger the reader of MIDI files refuses
 FILES, HERE, PLAY = "Drop files", "From your recordings", "Play"
 _TABS = (FILES, HERE, PLAY)
 _ENOUGH_S = 5.0
@@ -32,8 +32,8 @@ class Given:
     track: str | None = None
 
 
-def draw_sources(root: DataRoot) -> list[Given]:
-    """Three ways to bring music, and the pieces that the chosen one gives."""
+def draw_sources(root: DataRoot, split: str = "") -> list[Given]:
+    """Three ways to bring music, and the pieces that the chosen one gives; `split` is that of the model."""
     asked = st.query_params.get("example")
     if asked and state_unset("source"):
         st.session_state["source"] = HERE
@@ -42,7 +42,7 @@ def draw_sources(root: DataRoot) -> list[Given]:
     with files:
         dropped = uploads()
     with here:
-        example = recording(root) if here.open else None
+        example = recording(root, split) if here.open else None
     with play:
         played = by_hand() if play.open else None
     if here.open:
@@ -81,8 +81,8 @@ def told_apart(pieces: Sequence[Given]) -> list[Given]:
     return [replace(piece, name=name) for piece, name in zip(pieces, names, strict=True)]
 
 
-def recording(root: DataRoot) -> Given | None:
-    """A whole recording or a clip of a data set, for which the truth is known."""
+def recording(root: DataRoot, preferred: str = "") -> Given | None:
+    """A whole recording or a clip of a data set, for which the truth is known; of the `preferred` split at first."""
     splits = cached.contents(root).splits
     if not splits:
         st.caption("No recordings are here yet.")
@@ -90,10 +90,11 @@ def recording(root: DataRoot) -> Given | None:
         return None
     asked = st.query_params.get("example")
     names = list(splits)
+    first = next((name for name in (asked, preferred) if name in names), names[0])
     with st.container(horizontal=True, gap="small"):
         name = st.selectbox(
-            "Split", names, index=names.index(asked) if asked in names else 0, key="example_split", width=170,
-            help="Only the parts that a model does not learn from, so that the answer is an honest one.",
+            "Split", names, index=names.index(first), key="example_split", width=170,
+            help="Its test and validation parts, which a model that was trained on this split does not learn from.",
         )  # fmt: skip
         split = splits[name if name in splits else names[0]]
         entries = [entry for part in PARTS[1:] for entry in split.parts.get(part, ())]

@@ -16,6 +16,7 @@ from identify_charts import MINUS, points
 from identify_work import Insight
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.shapley import together
 from run_states import PERCENT
 from wording import clock, count, listed, one_line, percent, plain, sentence
 
@@ -116,9 +117,7 @@ def _shares(found: "Identification", who: str, full: float, shares: dict[str, fl
         )
         pairs = found.interactions()
         if pairs:
-            (one, two), most = max(pairs.items(), key=lambda item: abs(item[1]))
-            how = "support each other" if most >= 0 else "say much the same"
-            st.caption(f"{one.capitalize()} and {two} {how}: {points(most)} points together beyond what each adds.")
+            st.caption(together(pairs))
 
 
 def _alone_and_without(who: str, alone: "dict[str, Probabilities]", without: "dict[str, Probabilities]") -> None:

@@ -91,6 +91,12 @@ class Identification:
         """The probability of the likeliest pianist."""
         return next(iter(self.probabilities.values()))
 
+    @property
+    def unheard_s(self) -> float:
+        """How many seconds at the end are too few for a clip of their own, and so were not heard."""
+        n_clips = max(1, int(self.duration_s // CLIP_LENGTH_S))
+        return max(0.0, self.duration_s - CLIP_LENGTH_S * n_clips)
+
     def worth(self, pianist: str | None = None) -> dict[tuple[str, ...], float]:
         """The probability of a pianist (default: the likeliest) for all 16 subsets of concepts, or {} without them.
 
@@ -148,6 +154,7 @@ class Identification:
             "model": self.model,
             "duration_s": self.duration_s,
             "n_notes": self.n_notes,
+            "unheard_s": self.unheard_s,
         }
 
     def to_json(self) -> str:

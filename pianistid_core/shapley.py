@@ -14,6 +14,8 @@ from pianistid_core.errors import ModelError
 
 Worth = Mapping[tuple[str, ...], float]
 
+_WORTH_A_SENTENCE = 0.02
+
 # Every subset of the concepts, none of them first: 16.
 ALL_SUBSETS: tuple[tuple[str, ...], ...] = tuple(
     subset for size in range(len(CONCEPTS) + 1) for subset in combinations(CONCEPTS, size)
@@ -46,7 +48,8 @@ def shapley_values(worth: Worth) -> dict[str, float]:
 def interactions(worth: Worth) -> dict[tuple[str, str], float]:
     """How much each pair of concepts adds together beyond what both add alone: the Shapley interaction index.
 
-    Above 0 the two support each other; below 0 they say the same. Source: Grabisch and Roubens 1999.
+    Above 0 the two support each other; below 0 they say the same or stand in each other's way.
+    Source: Grabisch and Roubens 1999.
 
     Raises
     ------
@@ -65,6 +68,17 @@ def interactions(worth: Worth) -> dict[tuple[str, str], float]:
         )
         for one, two in combinations(CONCEPTS, 2)
     }
+
+
+def together(pairs: Mapping[tuple[str, str], float]) -> str:
+    """In words, the pair of concepts whose giving together differs most from what each gives, where that is much."""
+    (one, two), most = max(pairs.items(), key=lambda item: abs(item[1]))
+    names, size = f"{one.capitalize()} and {two}", f"{100 * abs(most):.1f} points"
+    if abs(most) < _WORTH_A_SENTENCE:
+        return "No two concepts give much more or less together than each gives by itself."
+    if most > 0:
+        return f"{names} support each other: together they give {size} more than each gives by itself."
+    return f"{names} do not add up: together they give {size} less than each gives by itself."
 
 
 def _with(subset: tuple[str, ...], *more: str) -> tuple[str, ...]:

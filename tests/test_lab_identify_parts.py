@@ -1,5 +1,6 @@
 """The parts of the Identify page that need no page: words, charts, names, windows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import cached
 import identify_work
 import palette
 from components.piano_roll import Moments
-from identify_answer import compared, how_sure, moment_rows, moments_of
+from identify_answer import compared, how_sure, moment_rows, moments_of, unheard
 from identify_charts import MINUS, points, ranking, waterfall
 from identify_files import file_stem
 from identify_sources import Given, told_apart
@@ -46,6 +47,18 @@ def test_more_probable_never_sounds_less_sure() -> None:
     said = [how_sure(share) for share in (0.2, 0.5, 0.75, 0.9)]
     assert len(set(said)) == 4
     assert "someone else" in said[0] and said[3] == "The model is sure"
+
+
+def test_music_unlike_all_makes_no_model_sure() -> None:
+    for share in (0.2, 0.5, 0.8, 0.99):
+        assert "unlike all it knows" in how_sure(share, unlike=True)
+        assert "The model is" not in how_sure(share, unlike=True)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(89.6, "the last 30 s"), (90.4, ""), (12.0, ""), (60.0, "")])
+def test_what_is_too_short_for_a_clip_is_said(seconds: float, said: str) -> None:
+    words = unheard(replace(found_in(1, False), duration_s=seconds))
+    assert said in words and bool(words) == bool(said)
 
 
 def test_changes_have_a_sign() -> None:

@@ -1,6 +1,7 @@
 """The report: one file that needs nothing else, says what was found, and takes foreign text as text."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -172,3 +173,33 @@ def test_words_for_numbers() -> None:
     assert [clock(v) for v in (0, 65.9, 3725)] == ["0:00", "1:05", "1:02:05"]
     assert text("a\nb\x00c" + "d" * 500).startswith("a b cd") and len(text("d" * 500)) == 300
     assert CONCEPTS[0].capitalize() in identification_html("x", make_notes(1), found())
+
+
+def test_the_report_is_as_sure_as_the_page() -> None:
+    def said(share: float, familiarity: Familiarity | None = None) -> str:
+        names = {"Ada": share, "Ben": 1 - share}
+        return identification_html("x", make_notes(1), found(names), familiarity=familiarity)
+
+    assert "the model is sure" in said(0.95) and "the model is sure" not in said(0.85)
+    assert "the model is fairly sure" in said(0.85)
+    unlike = said(0.95, Familiarity(0.2, 0.8, True, "This music is unlike all."))
+    assert "the model is sure" not in unlike and "unlike all it knows" in unlike
+
+
+def test_what_gives_the_most_goes_the_way_of_the_difference() -> None:
+    names = {"Ada": 0.4, "Ben": 0.35, "Cleo": 0.25}
+    heard = found(names)
+    worth = {
+        kept: {**names, "Ada": 0.4 + 0.2 * ("melody" not in kept) - 0.05 * ("rhythm" not in kept)}
+        for kept in CONCEPT_SUBSETS
+    }
+    lower = replace(heard, concepts=worth, silence={**names, "Ada": 0.55})
+    assert "Of that difference melody gives the most, \N{MINUS SIGN}20.0" in identification_html(
+        "x", make_notes(1), lower
+    )
+
+
+def test_an_end_that_was_not_heard_is_said() -> None:
+    long = identification_html("x", make_notes(1), replace(found(), duration_s=89.0))
+    assert "the last 29 s are too short for a clip and were not heard" in long
+    assert "too short for a clip" not in identification_html("x", make_notes(1), replace(found(), duration_s=60.0))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import ModelError
-from pianistid_core.shapley import ALL_SUBSETS, interactions, shapley_values
+from pianistid_core.shapley import ALL_SUBSETS, interactions, shapley_values, together
 
 WORTHS = st.fixed_dictionaries({subset: st.floats(-1, 1) for subset in ALL_SUBSETS})
 
@@ -66,3 +66,12 @@ def test_a_missing_subset_is_named() -> None:
         shapley_values(worth)
     with pytest.raises(ModelError, match="no concept at all"):
         interactions({subset: 0.0 for subset in ALL_SUBSETS if subset})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.12, "support each other: together they give 12.0 points more"), (-0.12, "12.0 points less"), (0.01, "No two")],
+)
+def test_two_concepts_together_in_words(value: float, said: str) -> None:
+    words = together({("melody", "harmony"): value, ("rhythm", "dynamics"): 0.001})
+    assert said in words and (abs(value) < 0.02 or words.startswith("Melody and harmony"))

@@ -19,6 +19,7 @@ from identify_answer import Answer
 from identify_work import Insight
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
+from pianistid_core.run_folder import CHECKPOINT
 from pianistid_core.runs import Run, RunSummary
 from wording import clock, duration, one_line, percent, plain, sentence
 
@@ -59,10 +60,35 @@ def choose_model(root: DataRoot) -> Path | None:
     picked = st.selectbox(
         "Checkpoint", names, index=None, key="checkpoint", bind="query-params", help="The newest comes first."
     )
-    best = by_id[chosen].best_recording_accuracy
-    if best is not None:
-        st.caption(f"It named the pianist of {percent(best)} of the test recordings.")
-    return by_id[chosen].path / (picked if picked in names else names[0])
+    path = by_id[chosen].path / (picked if picked in names else names[0])
+    right = right_of_test(path)
+    if right is not None:
+        st.caption(f"It named the pianist of {percent(right)} of the test recordings.")
+    return path
+
+
+def right_of_test(model: Path) -> float | None:
+    """The share of test recordings that a checkpoint names rightly, of its own epoch and not of the run's best."""
+    match = CHECKPOINT.fullmatch(model.name)
+    if match is None or match[2] is not None:
+        return None
+    rows = cached.metrics_log(Run(model.parent)).refresh().rows
+    mine = [row.get("test_recording_accuracy") for row in rows if row.get("epoch") == int(match[1])]
+    return float(mine[-1]) if mine and isinstance(mine[-1], int | float) else None
+
+
+def split_of(root: DataRoot, model: Path) -> str:
+    """The split that a model was trained on, or nothing where its config does not say."""
+    summary = next((run for run in cached.run_index(root).summaries() if run.path == model.parent), None)
+    return "" if summary is None else str(cached.run_index(root).config(summary).get("data_split_dir", ""))
+
+
+def learned_from(root: DataRoot, split: str, track: str | None) -> bool:
+    """Whether a recording is in the part of a split that a model of it learned from."""
+    known = cached.contents(root).splits.get(split)
+    return (
+        track is not None and known is not None and any(entry.track == track for entry in known.parts.get("train", ()))
+    )
 
 
 def profiles_of(model: Path) -> "Profiles | None":
@@ -131,6 +157,11 @@ def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -
     asked = identify_work.Asked(answer.notes, found.pianist, given.track, root, model)
     insight = identify_work.insight(asked, given.data)
     identify_answer.headline(answer, found, insight)
+    if learned_from(root, split_of(root, model), given.track):
+        st.warning(
+            "The model learned from this very recording, so a right answer says nothing of how well it tells others.",
+            icon=":material/school:",
+        )
     watch(insight)
     identify_answer.along_the_music(answer, found, insight)
     identify_why.concepts(found, profiles_of(model))
@@ -154,7 +185,7 @@ def page() -> None:
         return
     identify_work.warm_up()
     with music:
-        pieces = identify_sources.draw_sources(root)
+        pieces = identify_sources.draw_sources(root, split_of(root, model))
     if not pieces:
         with st.container(key="nothing_yet"):
             st.caption("Nothing to listen to yet: drop MIDI files, take a recording that is here, or play.")

@@ -24,6 +24,7 @@ from pianistid_core.report.parts import (
     timeline,
 )
 from pianistid_core.report.style import ACCENT, AGAINST, CONCEPT_COLOURS, FOR, RANK_COLOURS, STYLE
+from pianistid_core.shapley import together
 
 if TYPE_CHECKING:
     from pianistid_core.attribution import Attribution
@@ -102,7 +103,8 @@ def _answer(name: str, found: "Identification", familiarity: "Familiarity | None
             '<header class="answer">',
             paragraph(name, "eyebrow"),
             f"<h1>{text(found.pianist)}</h1>",
-            f'<p class="sure"><strong>{percent(found.confidence)}</strong> probable, {_how_sure(found)}</p>',
+            f'<p class="sure"><strong>{percent(found.confidence)}</strong> probable, '
+            f"{_how_sure(found, familiarity)}</p>",
             bars(lines),
             paragraph(f"{others} more pianists share {percent(rest)}.", "small") if others > 0 else "",
             "</header>",
@@ -111,10 +113,14 @@ def _answer(name: str, found: "Identification", familiarity: "Familiarity | None
     )
 
 
-def _how_sure(found: "Identification") -> str:
+def _how_sure(found: "Identification", familiarity: "Familiarity | None") -> str:
     second = next(iter(list(found.probabilities.items())[1:]), None)
-    if found.confidence >= 0.8:
+    if familiarity is not None and familiarity.unlike:
+        return "by the model's own measure, but this music is unlike all it knows."
+    if found.confidence >= 0.9:
         return "and the model is sure."
+    if found.confidence >= 0.75:
+        return "and the model is fairly sure."
     if second is None or found.confidence >= 0.5:
         return "with some doubt."
     return f"but it could well be someone else, such as {text(second[0])}."
@@ -163,8 +169,9 @@ def _concepts(found: "Identification") -> str:
     }
     shades = dict(zip(CONCEPTS, CONCEPT_COLOURS, strict=True))
     reach = max(max(abs(value) for value in shapley.values()), 0.01)
-    strongest = max(shapley, key=lambda concept: shapley[concept])
     silence = found.silence[who]
+    way = 1 if found.confidence >= silence else -1
+    strongest = max(shapley, key=lambda concept: way * shapley[concept])
     return section(
         "What gave them away",
         paragraph(
@@ -193,17 +200,7 @@ def _concepts(found: "Identification") -> str:
 
 def _together(found: "Identification") -> str:
     """What two concepts do together, where it is worth a sentence."""
-    pair, value = max(found.interactions().items(), key=lambda item: abs(item[1]))
-    one, two = pair
-    if abs(value) < 0.02:
-        return "No two concepts give much more or less together than both give alone."
-    if value > 0:
-        return (
-            f"{one.capitalize()} and {two} support each other: together they give {points(value)} points beyond both."
-        )
-    return (
-        f"{one.capitalize()} and {two} say much the same: together they give {points(value)} points of what both give."
-    )
+    return together(found.interactions())
 
 
 def _notes_that_mattered(notes: Notes, attribution: "Attribution | None") -> str:
@@ -296,10 +293,18 @@ def _facts(found: "Identification") -> str:
         "Model": found.model,
         "It tells apart": f"{len(found.probabilities)} pianists",
         "Music": f"{clock(found.duration_s)}, {found.n_notes:,} notes",
-        "Clips heard": f"{len(found.clips)} of {len(found.clips) + len(found.skipped)}, 30 s each",
+        "Clips heard": f"{len(found.clips)} of {len(found.clips) + len(found.skipped)}, 30 s each{_unheard(found)}",
     }
     rows = "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items())
     return section("About this answer", f"<dl>{rows}</dl>")
+
+
+def _unheard(found: "Identification") -> str:
+    return (
+        f"; the last {found.unheard_s:.0f} s are too short for a clip and were not heard"
+        if found.unheard_s >= 1
+        else ""
+    )
 
 
 def _how_to_read(found: "Identification", attribution: "Attribution | None") -> str:

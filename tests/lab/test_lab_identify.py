@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import identify_work
 from lab_support import HOME, PAGES, a_run, charts_of, lab, rolls_of, words
-from pianistid_core.datasets.root import DataRoot
+from pianistid_core.datasets.root import DataRoot, Split, write_split
 from pianistid_core.midi import Notes, write_midi
 from tiny import until
 
@@ -55,6 +56,7 @@ def test_one_file_gets_a_full_answer(trained_root: DataRoot, monkeypatch: pytest
     assert "a *piece*.mid" in text
     assert "From " in text and " alone the model gives " in text
     assert "Exact Shapley values" in text
+    assert "It names one of the 8 pianists it knows, whoever plays." in text
     assert "Guessing among 8 pianists would be right 12 % of the time." in text
     kinds = [chart["series"][0]["type"] for chart in charts_of(at)]
     assert kinds.count("bar") >= 4
@@ -85,6 +87,14 @@ def test_broken_files_get_a_sentence_each_and_the_others_are_served(
     assert not at.exception
 
 
+def test_many_broken_files_leave_the_answers_in_sight(trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [(f"{number}.mid", b"no music") for number in range(9)]
+    at = identify(trained_root, monkeypatch, ("one.mid", recordings(trained_root)[0]), *broken)
+    assert len(at.error) == 4
+    assert "5 more files could not be identified" in [box.label for box in at.expander]
+    assert all(f"**{name}**: " in words(at) for name, _ in broken), "each has its sentence"
+
+
 def test_files_of_one_name_and_names_with_markup_stay_apart_and_text(
     trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +123,7 @@ def test_fifty_files_at_once_and_one_too_many(trained_root: DataRoot, monkeypatc
 
 def test_a_file_over_the_limit_is_refused_in_words(trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     at = identify(trained_root, monkeypatch, ("huge.mid", b"MThd" + bytes(21 * 2**20)))
-    assert "The file has 21 MB; at most 20 MB are taken" in words(at)
+    assert "The file has 21 MB; at most 4 MB are taken" in words(at)
     assert not players(at)
 
 
@@ -136,6 +146,47 @@ def test_a_recording_that_is_here_comes_with_the_truth(trained_root: DataRoot, m
     assert players(at)[0]["verdict"]["truth"] in trained_root.split("demo").class_names
     titles = at.selectbox(key="example_track").options
     assert len(set(titles)) == len(titles), "two of one title can both be chosen"
+
+
+def test_the_split_of_the_model_comes_first(
+    trained_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = _with_a_split_the_other_way_round(trained_root, tmp_path)
+    at = lab(root, monkeypatch, PAGE, model="demo/tiny", source="From your recordings")
+    assert at.selectbox(key="example_split").options == ["a_split", "demo"]
+    assert at.selectbox(key="example_split").value == "demo"
+
+
+def test_a_recording_that_the_model_learned_from_is_no_test_of_it(
+    trained_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = _with_a_split_the_other_way_round(trained_root, tmp_path)
+    learned = "The model learned from this very recording"
+    assert learned not in words(lab(root, monkeypatch, PAGE, model="demo/tiny", example="demo"))
+    at = lab(root, monkeypatch, PAGE, model="demo/tiny", example="a_split")
+    assert players(at) and learned in words(at)
+
+
+def _with_a_split_the_other_way_round(trained_root: DataRoot, folder: Path) -> DataRoot:
+    """The same data and model, and a split that tests with what the model learned from."""
+    root = DataRoot(folder / "home", folder / "cache")
+    root.path.mkdir()
+    shutil.copytree(trained_root.checkpoints_dir, root.checkpoints_dir)
+    shutil.copytree(trained_root.splits_dir.parent, root.splits_dir.parent)
+    (root.path / "data").symlink_to(trained_root.clips_dir.parent)
+    demo = root.split("demo")
+    parts = {"train": demo.parts["test"], "test": demo.parts["train"]}
+    write_split(root, Split("a_split", demo.class_names, parts))
+    return root
+
+
+def test_the_accuracy_told_is_that_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "fell", "finished")
+    (run.path / "checkpoint_003.pth").write_bytes(b"a model")
+    rows = [{"epoch": epoch, "test_recording_accuracy": share} for epoch, share in ((1, 0.25), (2, 0.75), (3, 0.5))]
+    run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    at = lab(tmp_path, monkeypatch, PAGE)
+    assert "It named the pianist of 50 % of the test recordings." in words(at), "its best epoch had 75 %"
 
 
 def test_what_was_played_here_is_identified(trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
