@@ -108,6 +108,8 @@ def _make(root: DataRoot, tour: Tour, lead: bool) -> None:
         on_click=actions.start_demo_data, args=(root,), disabled=not root.writable(),
         help="Composes 128 short recordings into the data root.",
     )  # fmt: skip
+    if not root.writable():
+        st.caption("This data root cannot be written. Choose another one beside the pages.")
 
 
 def _train(root: DataRoot, tour: Tour, lead: bool) -> None:
@@ -123,6 +125,12 @@ def _train(root: DataRoot, tour: Tour, lead: bool) -> None:
         st.caption(
             f"It names {percent(run.best_recording_accuracy)} of the test recordings right; guessing, one in eight."
         )
+        if run.state.status != "finished" and run.state.epoch < run.state.epochs:
+            st.button(
+                f"Go on from epoch {run.state.epoch}", key="train_demo", icon=":material/play_arrow:",
+                on_click=start_training, args=(root,),
+                help=f"It ended before its {run.state.epochs} epochs were done; this trains the rest.",
+            )  # fmt: skip
     elif tour.stage != "training":
         if run is not None:
             st.caption(run_states.in_words(run.state, run.best_recording_accuracy))

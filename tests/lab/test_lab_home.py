@@ -89,6 +89,29 @@ def test_the_last_step_identifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert at.query_params["example"] == "demo"
 
 
+@pytest.mark.parametrize("status", ["interrupted", "stopped", "failed"])
+def test_a_demo_that_ended_early_can_be_used_and_goes_on(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path, "demo", status).path.parent.rename(tmp_path / "checkpoints" / "demo")
+    started: list[str] = []
+    monkeypatch.setattr(launch, "start", lambda config, root: started.append(f"{config.experiment}/{config.run}"))
+    at = lab(tmp_path, monkeypatch)
+    assert not at.button(key="identify_demo").disabled
+    assert at.button(key="train_demo").label == "Go on from epoch 3"
+    at.button(key="train_demo").click().run()
+    assert started == ["demo/demo"]
+
+
+def test_a_root_that_cannot_be_written_says_why_no_demo_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataRoot, "writable", lambda self: False)
+    at = lab(tmp_path, monkeypatch)
+    assert at.button(key="make_demo").disabled
+    assert "cannot be written" in words(at)
+
+
 @pytest.mark.parametrize(
     ("splits", "status", "making", "stage"),
     [
