@@ -32,7 +32,7 @@ def badge(state: RunState, *, stopping: bool = False) -> None:
 
 def progress_of(state: RunState) -> float:
     """The share of its epochs that a run has done."""
-    return min(1.0, state.epoch / state.epochs) if state.epochs else 0.0
+    return min(1.0, state.epoch / state.epochs) if state.epochs > 0 else 0.0
 
 
 def in_words(state: RunState, best: float | None) -> str:

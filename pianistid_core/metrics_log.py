@@ -22,6 +22,8 @@ MAX_ROWS = 1000
 MAX_LINE_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
 _SEEN_BYTES = 256
+_MOST_EPOCHS = 10**9
+_MOST_SECONDS = 1e12
 _TAIL_BYTES = 1 << 14
 
 
@@ -69,7 +71,7 @@ class _Rows:
                 self.stride *= 2
         self.n += 1
         self.last = row
-        self.seconds += finite_number(row.get("seconds")) or 0.0
+        self.seconds = min(self.seconds + (finite_number(row.get("seconds")) or 0.0), _MOST_SECONDS)
         for key, value in row.items():
             sign = _better(key)
             number = finite_number(value) if sign else None
@@ -194,13 +196,25 @@ _DECODER = json.JSONDecoder(parse_constant=_not_finite)
 
 
 def row_of(line: bytes) -> Row | None:
-    """The row in a line; None when it is damaged or says no epoch."""
+    """The row in a line, with none in place of what is no figure; None when it is damaged or says no epoch."""
     try:
         row = _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     epoch = row.get("epoch") if isinstance(row, dict) else None
-    return row if isinstance(epoch, int) and not isinstance(epoch, bool) else None
+    if type(epoch) is not int or not 0 <= epoch < _MOST_EPOCHS:
+        return None
+    return row if all(map(_is_figure, row.values())) else {k: v if _is_figure(v) else None for k, v in row.items()}
+
+
+def _is_figure(value: Any) -> bool:
+    kind = type(value)
+    return (
+        (kind is float and math.isfinite(value))
+        or value is None
+        or kind is dict
+        or (kind is int and abs(value) < 2**63)
+    )
 
 
 def finite_number(value: Any) -> float | None:

@@ -115,6 +115,21 @@ def test_a_torn_last_line_waits_until_it_is_whole(path: Path) -> None:
     assert curves.last == {"epoch": 2, "test_loss": 0.5} and curves.damaged == 0
 
 
+@pytest.mark.parametrize("damage", ['"x"', "true", "[1]", "1e400", "9" * 400, "NaN", '"1"'])
+def test_what_is_no_figure_is_none(damage: str, path: Path) -> None:
+    append(path, f'{{"epoch": 1, "test_loss": {damage}, "seconds": {damage}, "lr": 0.1}}\n'.encode())
+    curves = MetricsLog(path).refresh()
+    assert curves.last == {"epoch": 1, "test_loss": None, "seconds": None, "lr": 0.1}
+    assert curves.seconds == 0 and curves.best == {}
+
+
+@pytest.mark.parametrize("epoch", ["-3", "true", "1.0", "99999999999999999999", "null"])
+def test_a_row_of_no_epoch_is_passed_over(epoch: str, path: Path) -> None:
+    append(path, f'{{"epoch": {epoch}, "test_loss": 1.0}}\n{{"epoch": 1, "seconds": 1e308}}\n'.encode())
+    curves = MetricsLog(path).refresh()
+    assert (curves.n_rows, curves.damaged) == (1, 1) and curves.seconds < 1e13
+
+
 def test_damaged_lines_are_passed_over_and_counted(path: Path) -> None:
     append(path, line(1) + b"{\n" + line(2) + b"\n[]\n" + b'{"epoch": 3, "test_loss": NaN}\n')
     curves = MetricsLog(path).refresh()
