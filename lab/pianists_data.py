@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pianistid_core.runs import RunSummary
 from wording import count, listed, one_line, percent
 
 BEST_FIRST, LOOK_ALIKES, BY_NAME = "Best known first", "Look-alikes together", "By name"
+_ROUNDING = 0.01
 ORDERS = (BEST_FIRST, LOOK_ALIKES, BY_NAME)
 
 
@@ -76,6 +78,34 @@ def mean_recalls(found: Profiles) -> dict[str, float]:
     return {name: sum(one.recall[name] or 0.0 for one in known) / max(1, len(known)) for name in found.heard}
 
 
+@dataclass(frozen=True)
+class Mistaken:
+    """How many recordings of others are taken for a pianist, of how many; at least so many where not all are known."""
+
+    times: int
+    of: int
+    at_least: bool
+
+    def __str__(self) -> str:
+        return f"{'at least ' if self.at_least else ''}{self.times} of {self.of}"
+
+
+def others_taken_for(profile: Profile, found: Profiles, name: str) -> Mistaken:
+    """How often others are taken for a pianist, by everything or a concept alone.
+
+    Without it a recall can deceive: a model that says one name for everybody is always right about that one.
+    """
+    others = [one for one in found.pianists if one.n and one.pianist != profile.pianist]
+    times, at_least = 0, False
+    for one in others:
+        named = dict(one.mistaken_for[name])
+        times += round(named.get(profile.pianist, 0.0) * one.n)
+        # Profiles keep the three most frequent; what is beyond them may be this pianist.
+        unknown = one.n * (1 - (one.recall[name] or 0.0) - sum(named.values()))
+        at_least |= profile.pianist not in named and unknown > _ROUNDING
+    return Mistaken(times, sum(one.n for one in others), at_least)
+
+
 def in_words(profile: Profile, found: Profiles) -> str:
     """What a model knows of a pianist, in a few sentences."""
     name, part = one_line(profile.pianist), found.part
@@ -96,6 +126,14 @@ def in_words(profile: Profile, found: Profiles) -> str:
         leading = listed(concept for concept in recalls if recalls[concept] == best)
         trailing = listed(concept for concept in recalls if recalls[concept] == worst)
         words.append(f"Best told by {leading} alone ({percent(best)}), least by {trailing} ({percent(worst)}).")
+    too = {concept: others_taken_for(profile, found, concept) for concept in recalls if recalls[concept]}
+    said = [
+        f"by {concept} alone {mistaken} recordings of others"
+        for concept, mistaken in too.items()
+        if recalls[concept] == best and mistaken.times >= recalls[concept] * profile.n
+    ]
+    if said:
+        words.append(f"But that says little: {listed(said)} are taken for {name} as well.")
     taken_more = [
         f"by {concept} for {one_line(others[0][0])} ({percent(others[0][1])})"
         for concept in found.concepts
@@ -118,7 +156,7 @@ def overview_table(found: Profiles, order: str) -> pd.DataFrame:
 
 
 def profile_table(profile: Profile, found: Profiles) -> pd.DataFrame:
-    """One line for everything and each concept: recall, interval, and whom they are taken for."""
+    """One line for everything and each concept: recall, interval, whom they are taken for, and who for them."""
     rows = []
     for name in found.heard:
         ends = interval(profile, name)
@@ -129,6 +167,7 @@ def profile_table(profile: Profile, found: Profiles) -> pd.DataFrame:
                 "Right": percent(profile.recall[name]),
                 "95 % interval": f"{percent(ends[0])} to {percent(ends[1])}" if ends else "—",
                 "Taken for": ", ".join(others) or "nobody else",
+                "Others taken for them": str(others_taken_for(profile, found, name)),
             }
         )
     return pd.DataFrame(rows)

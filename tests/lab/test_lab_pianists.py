@@ -169,6 +169,28 @@ def test_a_pianist_in_words() -> None:
     )
 
 
+def test_a_name_that_is_given_to_all_says_little_of_its_own() -> None:
+    """By harmony alone this model says Ada whoever plays, and so is right about each of hers."""
+    ada, bela = a_profile("Ada", 6, (1.0, 0.0, 1.0, 0.5, 0.5)), a_profile("Bela", 8, (1.0, 0.5, 0.0, 0.5, 1.0), "Ada")
+    found = Profiles("test", 14, (ada, bela), CONCEPTS)
+    assert (
+        "Best told by harmony alone (100 %), least by melody (0 %). But that says little: by harmony alone 8 of 8 "
+        "recordings of others are taken for Ada as well."
+    ) in data.in_words(ada, found)
+    assert "says little" not in data.in_words(bela, found)
+    table = data.profile_table(ada, found).set_index("Heard")
+    assert table.loc["Harmony alone", "Others taken for them"] == "8 of 8"
+    assert table.loc["Everything", "Others taken for them"] == "0 of 8"
+
+
+def test_who_else_is_taken_for_a_pianist_is_a_lower_bound_where_not_all_is_kept() -> None:
+    ada, bela = a_profile("Ada", 6, (1.0,) * 5), a_profile("Bela", 10, (0.2,) * 5)
+    known = replace(bela, mistaken_for={**bela.mistaken_for, "all": [("Cleo", 0.3), ("Dan", 0.2), ("Eve", 0.2)]})
+    assert str(data.others_taken_for(ada, Profiles("test", 16, (ada, known), CONCEPTS), "all")) == "at least 0 of 10"
+    named = replace(known, mistaken_for={**known.mistaken_for, "all": [("Ada", 0.3), ("Dan", 0.2), ("Eve", 0.2)]})
+    assert str(data.others_taken_for(ada, Profiles("test", 16, (ada, named), CONCEPTS), "all")) == "3 of 10"
+
+
 @pytest.mark.parametrize("found", [FOUND, WHOLE, replace(FOUND, pianists=())])
 @pytest.mark.parametrize("order", data.ORDERS)
 def test_every_chart_is_plain_data(found: Profiles, order: str) -> None:
