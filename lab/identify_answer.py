@@ -73,10 +73,18 @@ def unheard(found: "Identification") -> str:
     return f"; the last {found.unheard_s:.0f} s, too short for a clip, were not" if found.unheard_s >= 1 else ""
 
 
-def how_sure(confidence: float, *, unlike: bool = False) -> str:
-    """A probability in words; of music that is `unlike` all it knows a model can be sure only by its own measure."""
-    if unlike:
-        return "That is by the model's own measure, and this music is unlike all it knows"
+def in_a_sentence(found: "Identification", *, strange: bool) -> str:
+    """How probable, how sure and against whom, as Markdown; `strange` music makes no model sure."""
+    against = plain(compared(found.probabilities))
+    if strange:
+        how, what = [f"**{percent(found.confidence)}** probable", against], "this music is unlike all it knows"
+        return ", ".join(part for part in how if part) + f"\\. That is the model's own measure, and {what}."
+    how = [how_sure(found.confidence), against]
+    return f"**{percent(found.confidence)}** probable. " + ", ".join(part for part in how if part) + "\\."
+
+
+def how_sure(confidence: float) -> str:
+    """A probability in words."""
     if confidence >= 0.9:
         return "The model is sure"
     if confidence >= 0.75:
@@ -109,10 +117,7 @@ def headline(answer: Answer, found: "Identification", insight: Insight) -> None:
         with left:
             st.caption(plain(answer.given.name))
             st.markdown(f"## {plain(found.pianist)}")
-            st.markdown(
-                f"**{percent(found.confidence)}** probable. {how_sure(found.confidence, unlike=unlike(insight))}, "
-                f"{plain(compared(found.probabilities))}\\."
-            )
+            st.markdown(in_a_sentence(found, strange=unlike(insight)))
             st.caption(
                 f"It names one of the {len(names)} pianists it knows, whoever plays. "
                 f"Guessing among {len(names)} pianists would be right {percent(1 / len(names))} of the time."
@@ -196,7 +201,7 @@ def assembled(base: Roll, answer: Answer, found: "Identification", insight: Insi
         layers=layers,
         bands=bands if len(bands) > 1 else (),
         moments=moments_of(found, insight),
-        verdict=Verdict(one_line(found.pianist, 60), found.confidence, truth),
+        verdict=Verdict(one_line(found.pianist, 60), found.confidence, truth, unlike(insight)),
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import cached
 import identify_work
 import palette
-from components.piano_roll import Moments
-from identify_answer import compared, how_sure, moment_rows, moments_of, unheard
+from components.piano_roll import Moments, performance_roll, player_data
+from identify_answer import Answer, assembled, compared, how_sure, in_a_sentence, moment_rows, moments_of, unheard
 from identify_charts import MINUS, points, ranking, waterfall
 from identify_files import file_stem
 from identify_sources import Given, told_apart
@@ -18,6 +18,7 @@ from identify_why import pitch_name, right_alone
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import ClipResult, Identification, Identifier
+from pianistid_core.neighbours import Familiarity
 from pianistid_core.profiles import Profile, Profiles
 from pianistid_core.run_config import run_for
 from pianistid_core.training import train
@@ -49,10 +50,28 @@ def test_more_probable_never_sounds_less_sure() -> None:
     assert "someone else" in said[0] and said[3] == "The model is sure"
 
 
-def test_music_unlike_all_makes_no_model_sure() -> None:
-    for share in (0.2, 0.5, 0.8, 0.99):
-        assert "unlike all it knows" in how_sure(share, unlike=True)
-        assert "The model is" not in how_sure(share, unlike=True)
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8, 0.99])
+def test_music_unlike_all_makes_no_model_sure(share: float) -> None:
+    found = replace(found_in(1, False), probabilities={"Ada": share, "Bela": 1 - share})
+    usual, strange = in_a_sentence(found, strange=False), in_a_sentence(found, strange=True)
+    assert how_sure(share) in usual and "unlike" not in usual
+    assert how_sure(share) not in strange and "unlike all it knows" in strange
+    assert "Bela" in usual and "Bela" in strange
+
+
+def test_one_pianist_alone_is_a_whole_sentence() -> None:
+    found = replace(found_in(1, False), probabilities={"Ada": 1.0})
+    assert in_a_sentence(found, strange=False) == "**100 %** probable. The model is sure\\."
+
+
+def test_the_stage_knows_that_music_is_unlike_all() -> None:
+    notes = make_notes(1, seconds=31.0)
+    answer, found = Answer(Given("a", b""), None, notes), found_in(1, False)
+    base = performance_roll(notes, "a")
+    for strange in (False, True):
+        insight = identify_work.Insight(familiarity=Familiarity(0.2, 0.8, strange, ""))
+        verdict = player_data(assembled(base, answer, found, insight))["verdict"]
+        assert verdict["unlike"] is strange
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(89.6, "the last 30 s"), (90.4, ""), (12.0, ""), (60.0, "")])

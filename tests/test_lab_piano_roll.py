@@ -95,7 +95,7 @@ def test_who_is_heard_when_goes_to_the_browser_whole() -> None:
     assert data["moments"]["shares"] == [[700, 300], [250, 750]]
     assert data["moments"]["concepts"] == {"Melody": [[250, 750], [700, 300]]}
     assert (data["moments"]["starts"], data["moments"]["ends"]) == ([0, 10000], [30000, 40000])
-    assert data["verdict"] == {"name": "Ada <b>", "share": 0.61, "truth": "Bela"}
+    assert data["verdict"] == {"name": "Ada <b>", "share": 0.61, "truth": "Bela", "unlike": False}
     assert player_data(performance_roll(music(160), "a piece"))["moments"] is None
 
 

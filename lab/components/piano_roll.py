@@ -75,11 +75,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of the whole piece: the name, how probable, and who plays when that is known."""
+    """What is said of the whole piece: the name, how probable, who plays when that is known, and whether the music is
+    unlike all that the model learned from.
+    """
 
     name: str
     share: float
     truth: str | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,10 @@ def _moments_data(moments: Moments) -> dict[str, Any]:
 def _verdict_data(verdict: Verdict | None) -> dict[str, Any] | None:
     if verdict is None:
         return None
-    return {"name": verdict.name, "share": round(float(verdict.share), 4), "truth": verdict.truth}
+    return {
+        "name": verdict.name, "share": round(float(verdict.share), 4), "truth": verdict.truth,
+        "unlike": verdict.unlike,
+    }  # fmt: skip
 
 
 def _milliseconds(times_s: npt.NDArray[np.float64]) -> list[int]:

@@ -2,6 +2,12 @@
 
 const mix = (a, b, share) => a + (b - a) * share;
 const percent = (share) => `${Math.round(100 * share)} %`;
+// The same words at the same shares as beside the answer.
+const howSure = (share) => {
+  if (share >= 0.9) return "sure";
+  if (share >= 0.75) return "fairly sure";
+  return share >= 0.5 ? "with some doubt" : "could be someone else";
+};
 const made = (tag, className, text = "") => {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -258,7 +264,7 @@ class Theatre {
     }
     name.style.fontSize = `${clamp(86 / Math.max(1, name.textContent.length), 3.4, 8.6)}vw`; // one line, whoever it is
     set(player.find(".sure b"), percent(shares[best]));
-    set(player.find(".sure span"), shares[best] >= 0.8 ? "sure" : shares[best] >= 0.5 ? "with some doubt" : "could be someone else");
+    set(player.find(".sure span"), this.verdict?.unlike ? "but unlike all it knows" : howSure(shares[best]));
     for (const { n, bar, value, item } of this.bars) {
       bar.style.width = `${(100 * shares[n]).toFixed(2)}%`;
       set(value, percent(shares[n]));
