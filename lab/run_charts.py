@@ -6,9 +6,11 @@ from typing import Any
 
 from charts import Chart
 from palette import Palette
+from pianistid_core.metrics_log import finite_number
 from wording import percent
 
 Row = Mapping[str, Any]
+_LONGEST_S = 1e12  # a damaged file may say more
 Interval = tuple[float, float] | None
 
 ACCURACIES = {
@@ -45,7 +47,7 @@ def elapsed_s(rows: Sequence[Row], total_s: float | None = None) -> list[float]:
     sum_s, epoch_before = 0.0, 0
     for row in rows:
         epoch = int(row["epoch"])
-        sum_s += float(row.get("seconds") or 0.0) * max(1, epoch - epoch_before)
+        sum_s = min(sum_s + (finite_number(row.get("seconds")) or 0.0) * max(1, epoch - epoch_before), _LONGEST_S)
         epoch_before = epoch
         seconds.append(sum_s)
     if total_s and sum_s:

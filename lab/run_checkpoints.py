@@ -171,7 +171,7 @@ def measured(data: dict[str, Any]) -> dict[str, str]:
     """One line of the table of evaluations; what a file lacks is a dash."""
     accuracy, n = finite_number(data.get("recording_accuracy")), data.get("n_recordings")
     words, interval = "—", ""
-    if accuracy is not None and isinstance(n, int) and n > 0:
+    if accuracy is not None and 0 <= accuracy <= 1 and isinstance(n, int) and 0 < n < 2**53:
         right = round(accuracy * n)
         words = f"{right} of {n} ({percent(accuracy, 1)})"
         between = wilson(right, n)

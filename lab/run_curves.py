@@ -104,7 +104,7 @@ def charts_of(run: Run, smooth: float, log: bool, by_time: bool, awaited: bool) 
     if found.damaged:
         notes.append(f"{count(found.damaged, 'damaged line was', 'damaged lines were')} passed over.")
     skipped = found.last.get("skipped")
-    n = sum(skipped.values()) if isinstance(skipped, dict) else skipped
+    n = sum(n for n in skipped.values() if isinstance(n, int)) if isinstance(skipped, dict) else skipped
     if isinstance(n, int) and n:
         notes.append(f"In the last epoch {count(n, 'clip was', 'clips were')} left out; the log says why.")
     if notes:

@@ -75,7 +75,9 @@ def top(runs: list[RunSummary]) -> str | None:
 
 def views(root: DataRoot, runs: list[RunSummary]) -> None:
     """The list, the queue and the trash."""
-    waiting = len(cached.run_queue(root).entries())
+    waiting = 0
+    with guarded():
+        waiting = len(cached.run_queue(root).entries())
     thrown = len(trash.discarded(root.checkpoints_dir))
     run_list.remember(VIEW, LIST)
     with st.container(horizontal=True, vertical_alignment="center", key="runs_views"):

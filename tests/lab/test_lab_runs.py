@@ -218,6 +218,9 @@ def test_the_config_with_what_differs_from_its_preset(tmp_path: Path, monkeypatc
         ("labels.json", b"[1]"),
         ("progress.json", b'{"epoch": "x", "batches": "y"}'),
         ("evaluation/test.json", b'{"recording_accuracy": "x", "n_recordings": null}'),
+        ("evaluation/test.json", b'{"recording_accuracy": 3, "n_recordings": 4}'),
+        ("metrics.jsonl", b'{"epoch": 1, "test_loss": "x", "seconds": {}, "skipped": {"a": "b"}}\n'),
+        ("metrics.jsonl", b'{"epoch": -3}\n{"epoch": 9, "seconds": 1e308}\n{"epoch": 10, "seconds": 1e308}\n'),
     ],
 )
 def test_damaged_files_are_said_and_never_a_traceback(

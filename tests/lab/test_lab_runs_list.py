@@ -213,6 +213,21 @@ def test_a_run_that_came_or_changed_makes_the_list_out_of_date(three: Path) -> N
     assert run_list.seen(RunIndex(three / "checkpoints").summaries()) not in (before, after)
 
 
+@pytest.mark.parametrize("created", ["1e300", "-1e18", "[]"])
+def test_a_date_that_cannot_be_leaves_the_list_standing(
+    created: str, three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = three / "checkpoints" / "study" / "one"
+    about = f'{{"experiment": "study", "run": "one", "created": {created}}}'
+    (folder / "run.json").write_text(about)
+    assert "study/one" in names(lab(three, monkeypatch, PAGE))
+    thrown = trash.discard(Run(folder))
+    said = three / "checkpoints" / ".trash" / thrown.id / "discarded.json"
+    said.write_text(said.read_text().replace(f'"when": {thrown.when}', '"when": 1e300'))
+    at = lab(three, monkeypatch, PAGE, runs_view="Trash")
+    assert "1 run" in words(at)
+
+
 def test_a_thousand_runs_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many_runs(tmp_path, 1000)
     at = lab(tmp_path, monkeypatch, PAGE)
