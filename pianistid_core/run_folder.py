@@ -203,7 +203,7 @@ class RunFolder:
     def stop_request(self) -> StopKind | None:
         """What a stop was asked for, if one was."""
         try:
-            kind = (self.path / "stop").read_text(encoding="utf-8").strip()
+            kind = (self.path / "stop").read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return None
         return next((known for known in STOP_KINDS if known == kind), "save")
@@ -219,9 +219,9 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def read_text(self, name: str) -> str | None:
-        """A text file of the run, or None."""
+        """A text file of the run, or None; what is no text in it is replaced by marks."""
         try:
-            return (self.path / name).read_text(encoding="utf-8")
+            return (self.path / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
 

@@ -398,6 +398,8 @@ def test_a_stop_is_asked_for_and_forgotten(run: Run) -> None:
     assert run.stop_request() is None
     run.request_stop("finish")
     assert run.stop_request() == "finish"
+    (run.path / "stop").write_bytes(b"\xff\xfe")
+    assert run.stop_request() == "save", "a request that cannot be read is one to stop"
     run.clear_stop()
     assert run.stop_request() is None
 
