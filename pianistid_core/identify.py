@@ -353,7 +353,7 @@ def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
             f"There are only {len(notes)} notes in {notes.duration_s:.0f} s, far fewer than a pianist plays."
         )
     if len(np.unique(notes.velocities)) == 1:
-        warnings.append("All notes are equally loud, so dynamics say nothing here.")
+        warnings.append("All notes are equally loud, so dynamics say nothing here, whatever the model makes of them.")
     elif len(notes) > _FEW_NOTES and len(np.unique(notes.velocities)) <= _FEW_VELOCITIES:
         warnings.append(
             f"There are only {len(np.unique(notes.velocities))} different loudnesses, so dynamics say little here."
