@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jobs
 import state
+from guard import whole
 from pianistid_core import launch
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.demo import make_demo
@@ -38,6 +39,7 @@ def demo_job(root: DataRoot) -> str:
     return f"demo:{root.path}"
 
 
+@whole
 def start_demo_data(root: DataRoot) -> None:
     """Composes the demo's virtual pianists in the background."""
     jobs.start(demo_job(root), "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))

@@ -13,6 +13,7 @@ import build_sweep
 import cached
 import data_check
 import state
+from guard import whole
 from pianistid_core.config import RunConfig, parse_config
 from pianistid_core.errors import ConfigError, Fault, PianistIDError, RunError
 from pianistid_core.names import MAX_CHARACTERS
@@ -38,6 +39,7 @@ def check() -> tuple[RunConfig | None, list[Fault]]:
     return config, []
 
 
+@whole
 def _with_config(action: Callable[[RunConfig], None]) -> None:
     """Does something with the config as it stands when the button is pressed, in this tab or another."""
     state.refresh_draft()
@@ -195,6 +197,7 @@ def free_name(config: RunConfig) -> str:
     return next(name for n in itertools.count(2) if not (folder / (name := f"{base}-{n}")).exists())
 
 
+@whole
 def rename(name: str) -> None:
     """Gives the run of the form another name."""
     state.refresh_draft()

@@ -11,6 +11,7 @@ import build_preflight
 import state
 from build_form import Fields
 from drafts import SweepText
+from guard import whole
 from pianistid_core.config import RunConfig, flatten
 from pianistid_core.errors import ConfigError, Fault
 from pianistid_core.schema import FieldInfo
@@ -92,6 +93,7 @@ def choices(fields: Sequence[FieldInfo], now: Mapping[str, Any]) -> dict[str, st
     return shown
 
 
+@whole
 def _typed(position: int, part: int, key: str) -> None:
     state.refresh_draft()
     sweep_text = state.draft().sweep
@@ -101,12 +103,14 @@ def _typed(position: int, part: int, key: str) -> None:
     state.keep_draft()
 
 
+@whole
 def _typed_seeds(key: str) -> None:
     state.refresh_draft()
     state.draft().sweep.seeds = (st.session_state.get(key) or "")[:_MOST_CHARACTERS]
     state.keep_draft()
 
 
+@whole
 def toggle() -> None:
     """Opens or closes the sweep."""
     state.refresh_draft()

@@ -8,6 +8,7 @@ import yaml
 
 import bases
 import state
+from guard import whole
 from pianistid_core.config import RunConfig, difference, parse_config, to_yaml
 from pianistid_core.errors import ConfigError, PianistIDError
 from pianistid_core.schema import read_yaml, write_yaml
@@ -70,10 +71,12 @@ def take_yaml(text: str, source: str) -> bool:
     return True
 
 
+@whole
 def _edited(key: str) -> None:
     take_yaml(st.session_state[key], "the YAML")
 
 
+@whole
 def _uploaded(key: str) -> None:
     given = st.session_state.get(key)
     if given is None:
@@ -83,6 +86,7 @@ def _uploaded(key: str) -> None:
     take_yaml(text, one_line(given.name, 100))
 
 
+@whole
 def _back_to_the_form() -> None:
     state.draft().drop_text()
     state.keep_draft()

@@ -12,6 +12,7 @@ import cached
 from charts import PART_NAMES
 from components.empty import show_empty
 from components.piano_roll import clip_roll, show_roll
+from guard import whole
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo, Split
 from pianistid_core.errors import PianistIDError
 from pianistid_core.rolls import CLIP_SECONDS
@@ -166,6 +167,7 @@ def _steps(tracks: Sequence[str], track: str, number: int, n_clips: int) -> None
         )  # fmt: skip
 
 
+@whole
 def step(tracks: Sequence[str], at: int, number: int, n_clips: int, by: int) -> None:
     """Goes one clip on or back; beyond an end of the recording, to the first clip of its neighbour."""
     if 0 <= number + by < n_clips:

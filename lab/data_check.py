@@ -8,6 +8,7 @@ import cached
 import jobs
 from components.figures import show_figures
 from components.tables import download
+from guard import whole
 from pianistid_core.datasets.doctor import Report, check
 from pianistid_core.datasets.findings import SEVERITIES, Finding
 from pianistid_core.datasets.root import DataRoot
@@ -67,6 +68,7 @@ def draw_check(root: DataRoot, split_name: str) -> None:
         _draw_report(job.result.report, split_name)
 
 
+@whole
 def start_check(root: DataRoot, split_name: str, key: str) -> None:
     """Begins to read the clips of a split in the background."""
 

@@ -13,6 +13,7 @@ from components.empty import show_empty
 from components.figures import show_figures
 from components.tables import download
 from data_charts import holdings_chart, holdings_of, holdings_table
+from guard import whole
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.datasets.splitting import GROUPINGS, SplitPlan, make_split, plan_split
 from pianistid_core.errors import PianistIDError
@@ -135,6 +136,7 @@ def _write(root: DataRoot, options: Options) -> None:
     )  # fmt: skip
 
 
+@whole
 def write_split(root: DataRoot, name: str, options: Options, replace: bool) -> None:
     """Writes the split, and shows it."""
     made = actions.attempt(

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from guard import whole
 from pianistid_core.config import config_fields
 from pianistid_core.errors import Fault
 from pianistid_core.schema import FieldInfo
@@ -259,6 +260,7 @@ def _column(info: FieldInfo) -> Any:
     return columns.TextColumn(info.label, help=info.help, default=info.default)
 
 
+@whole
 def _store(store: Callable[[str, Any], None], info: FieldInfo, key: str) -> None:
     value = st.session_state[key]
     if info.kind == "list" and info.item_kind == "group":

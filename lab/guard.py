@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import ParamSpec
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pianistid_core.errors import PianistIDError
 from wording import one_line, sentence
@@ -38,3 +39,27 @@ def guard(draw: Callable[P, None]) -> Callable[P, None]:
             draw(*args, **kwargs)
 
     return safely
+
+
+def whole(callback: Callable[P, None]) -> Callable[P, None]:
+    """A callback that is not broken off when the next request comes while it works.
+
+    Streamlit looks for requests whenever a callback touches the session's state, drops the rest of the callback, and
+    never calls it again: what was typed just before a click elsewhere, or clicked as a live part refreshed, was lost.
+    The request is taken up after the callback.
+    """
+
+    @functools.wraps(callback)
+    def undisturbed(*args: P.args, **kwargs: P.kwargs) -> None:
+        context = get_script_run_ctx(suppress_warning=True)
+        requests = context.script_requests if context is not None else None
+        if requests is None or "on_scriptrunner_yield" in vars(requests):
+            callback(*args, **kwargs)
+            return
+        vars(requests)["on_scriptrunner_yield"] = lambda: None
+        try:
+            callback(*args, **kwargs)
+        finally:
+            del vars(requests)["on_scriptrunner_yield"]
+
+    return undisturbed

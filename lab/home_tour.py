@@ -17,7 +17,7 @@ import run_states
 import settings
 import sidebar
 import state
-from guard import guard, guarded
+from guard import guard, guarded, whole
 from pianistid_core.config import load_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.runs import Run, RunSummary
@@ -141,6 +141,7 @@ def _train(root: DataRoot, tour: Tour, lead: bool) -> None:
         )  # fmt: skip
 
 
+@whole
 def start_training(root: DataRoot) -> None:
     """Starts the demo's run, with MLflow where that was chosen for new runs."""
     config = settings.with_tracking(load_config(actions.DEMO_CONFIG), root)

@@ -10,6 +10,7 @@ import build_start
 import build_sweep
 import build_yaml
 import state
+from guard import whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from wording import plain, sentence
@@ -17,6 +18,7 @@ from wording import plain, sentence
 _PRESETS, _RUNS = "Presets", "Earlier runs"
 
 
+@whole
 def take_base(name: str) -> None:
     """Fills the form anew from a preset or a run."""
     state.refresh_draft()
@@ -27,6 +29,7 @@ def take_base(name: str) -> None:
         draft.generation += 1  # the picker shows again what the form still holds
 
 
+@whole
 def undo() -> None:
     state.refresh_draft()
     if state.draft().undo():
@@ -87,6 +90,7 @@ def _draw_picker(known: dict[str, str], kind: str) -> None:
     )  # fmt: skip
 
 
+@whole
 def _picked(key: str) -> None:
     name = st.session_state.get(key)
     if name:

@@ -13,6 +13,7 @@ import run_states
 import settings
 import state
 from components.empty import show_empty
+from guard import whole
 from mlflow_links import Mirror
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.mlflow_server import ServerState
@@ -74,6 +75,7 @@ def _show_saved(chosen: TrackingSettings) -> None:
             st.session_state[key] = value
 
 
+@whole
 def keep(root: DataRoot) -> None:
     """Keeps what the widgets say; an address that is only half there waits for its other half."""
     before = settings.tracking(root)
@@ -154,6 +156,7 @@ def _job(root: DataRoot) -> str:
     return f"mlflow:{root.path}"
 
 
+@whole
 def start(root: DataRoot) -> None:
     """Starts the server in the background."""
     port = st.session_state.get("mlflow_port")
@@ -165,6 +168,7 @@ def start(root: DataRoot) -> None:
     )  # fmt: skip
 
 
+@whole
 def stop(root: DataRoot) -> None:
     """Stops the server, also one that is not up yet."""
     jobs.forget(_job(root))
