@@ -18,7 +18,7 @@ from pianistid_core.run_index import RunIndex
 from pianistid_core.runs import WAITING, RunSummary
 from wording import count, plain, sentence
 
-LIVE_TICK_S = 2.0
+LIVE_TICK_S = 3.0
 IDLE_TICK_S = 15.0
 ROW_PX = 35
 MOST_ROWS = 14

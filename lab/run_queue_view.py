@@ -16,7 +16,7 @@ from pianistid_core.run_queue import QueueEntry, RunQueue
 from pianistid_core.runs import Run, RunSummary
 from wording import ago, count, duration, plain
 
-TICK_S = 2.0
+TICK_S = 3.0
 SHOWN = 25
 
 
