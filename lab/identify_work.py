@@ -6,13 +6,15 @@ of its own, so that nobody's first answer waits for somebody's explanations. Wha
 
 import hashlib
 import logging
+import os
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+OnProgress = Callable[[int, int], None]
+
+COMPARING = "Comparing with the training recordings"
 WINDOW_STEP_S = 10.0
 _MAX_WINDOWS = 13
 _KEPT = 64
@@ -140,9 +146,16 @@ class Explainer:
         insight.begin("Loading the model")
         identifier = self._identifier(asked.model)
 
+        def compared(done: int, total: int) -> None:
+            if insight.doing == COMPARING:  # and not while something else is told
+                insight.progress(done, total)
+
+        known = self._index_is_known(asked)
+        making = None if known or not a_core_is_idle() else begun(lambda: self._index(identifier, asked, compared))
+
         def alike() -> None:
-            insight.begin("Comparing with the training recordings")
-            index = self._index(identifier, asked, insight)
+            insight.begin(COMPARING)
+            index = making.result() if making else self._index(identifier, asked, compared)
             nearest = tuple(index.nearest(identifier, asked.notes, 5, track=asked.track))
             insight.familiarity = index.familiarity(identifier, asked.notes, track=asked.track, nearest=nearest)
             insight.neighbours = nearest
@@ -158,7 +171,7 @@ class Explainer:
             insight.attribution = attribute(identifier, asked.notes, asked.pianist, progress=insight.progress)
 
         parts = {"windows": windows, "neighbours": alike, "attribution": attribution}
-        if not self._index_is_known(asked):
+        if not known:
             # Made once for a model, in a minute; nothing else should wait for that.
             parts = {name: parts[name] for name in ("windows", "attribution", "neighbours")}
         for name, part in parts.items():
@@ -179,13 +192,34 @@ class Explainer:
     def _index_is_known(self, asked: Asked) -> bool:
         return f"{_key(asked.model)}:{asked.root.path}" in self._indexes
 
-    def _index(self, identifier: "Identifier", asked: Asked, insight: Insight) -> "RecordingIndex":
+    def _index(self, identifier: "Identifier", asked: Asked, progress: OnProgress) -> "RecordingIndex":
         from pianistid_core.neighbours import open_index
 
         key = f"{_key(asked.model)}:{asked.root.path}"
         if key not in self._indexes:
-            self._indexes = {key: open_index(identifier, asked.root, progress=insight.progress)}
+            self._indexes = {key: open_index(identifier, asked.root, progress=progress)}
         return self._indexes[key]
+
+
+def a_core_is_idle() -> bool:
+    """Whether torch computes on one core of several, so that one more call of it would have a core of its own."""
+    import torch
+
+    return torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
+
+
+def begun(work: Callable[[], T]) -> "Future[T]":
+    """Work that goes on beside the caller's, in a thread that no end of the server waits for."""
+    future: Future[T] = Future()
+
+    def go() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=go, name="explainer's index", daemon=True).start()
+    return future
 
 
 def moving_answers(

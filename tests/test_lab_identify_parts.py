@@ -1,5 +1,6 @@
 """The parts of the Identify page that need no page: words, charts, names, windows."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from identify_files import file_stem
 from identify_sources import Given, told_apart
 from identify_why import pitch_name, right_alone
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import SplitError
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import ClipResult, Identification, Identifier
 from pianistid_core.neighbours import Familiarity
 from pianistid_core.profiles import Profile, Profiles
 from pianistid_core.run_config import run_for
 from pianistid_core.training import train
-from tiny import make_notes, tiny_config
+from tiny import make_notes, tiny_config, until
 
 
 @pytest.mark.parametrize(
@@ -235,3 +237,28 @@ def test_a_loaded_model_leaves_a_core(identifier: Identifier, monkeypatch: pytes
     monkeypatch.setattr(cached, "leave_a_core", lambda: left.append(True))
     cached.model(identifier.loaded.path)
     assert left
+
+
+def test_the_index_is_made_beside_the_rest_and_its_trouble_is_told(
+    identifier: Identifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pianistid_core import neighbours
+
+    made_in: list[str] = []
+
+    def fails(*args: object, progress: object = None) -> None:
+        made_in.append(threading.current_thread().name)
+        raise SplitError("there is no such split here")
+
+    monkeypatch.setattr(neighbours, "open_index", fails)
+    asked = identify_work.Asked(
+        make_notes(1, seconds=31.0), identifier.class_names[0], None, DataRoot(Path("x")), identifier.loaded.path
+    )
+    for idle in (True, False):
+        monkeypatch.setattr(identify_work, "a_core_is_idle", lambda idle=idle: idle)
+        insight = identify_work.Insight()
+        identify_work.Explainer().begin(insight, asked)
+        until(lambda insight=insight: insight.finished)
+        assert insight.troubles == {"neighbours": "there is no such split here"}
+        assert insight.attribution is not None
+    assert made_in == ["explainer's index", "explainer"], "once each"
