@@ -18,6 +18,7 @@ from components.chart import show_chart
 from components.confusion_matrix import Moment, show_confusion
 from components.empty import show_empty
 from components.tables import download
+from guard import whole
 from pianistid_core.comparison import PairedTest, differing_keys, look_alike_order, paired_test
 from pianistid_core.confusion import Confusion
 from pianistid_core.errors import PianistIDError
@@ -460,6 +461,7 @@ def _evaluate(ready: Sequence[Subject], part: str, key: str) -> None:
         st.code("\n".join(lines), language=None)
 
 
+@whole
 def _evaluate_all(unknown: Sequence[Subject], part: str, key: str) -> None:
     root = state.data_root()
 

@@ -9,6 +9,7 @@ import streamlit as st
 import actions
 import cached
 import state
+from guard import whole
 from pianistid_core import launch, trash
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_config import config_of
@@ -59,16 +60,19 @@ def relabel(ids: Sequence[str], change: Callable[[RunLabels], RunLabels], done: 
     each(runs_of(ids), lambda run: run.set_labels(change(run.labels())), done)
 
 
+@whole
 def star(ids: Sequence[str], on: bool) -> None:
     """Stars runs, or takes the star away."""
     relabel(ids, lambda labels: replace(labels, starred=on), "starred" if on else "without a star now")
 
 
+@whole
 def archive(ids: Sequence[str], on: bool) -> None:
     """Puts runs away, or back into the list."""
     relabel(ids, lambda labels: replace(labels, archived=on), "archived" if on else "back in the list")
 
 
+@whole
 def add_tag(ids: Sequence[str], key: str) -> None:
     """Adds the tag that was typed into a field to runs, and empties the field."""
     tag = str(st.session_state.get(key) or "").strip()
@@ -77,12 +81,14 @@ def add_tag(ids: Sequence[str], key: str) -> None:
         st.session_state[key] = ""
 
 
+@whole
 def set_tags(id: str, key: str) -> None:
     """Keeps the tags that were chosen for one run."""
     tags = tuple(str(tag) for tag in st.session_state.get(key) or ())
     _set_one(id, lambda labels: replace(labels, tags=tags))
 
 
+@whole
 def set_note(id: str, key: str) -> None:
     """Keeps the note that was written for one run."""
     note = str(st.session_state.get(key) or "")
@@ -94,6 +100,7 @@ def _set_one(id: str, change: Callable[[RunLabels], RunLabels]) -> None:
         actions.attempt(lambda run=run: run.set_labels(change(run.labels())))  # type: ignore[misc]
 
 
+@whole
 def stop(ids: Sequence[str], kind: StopKind) -> None:
     """Asks runs to stop; one that waits in the queue is taken out of it."""
     queue = cached.run_queue(state.data_root())
@@ -108,6 +115,7 @@ def stop(ids: Sequence[str], kind: StopKind) -> None:
     each(runs_of(ids), end, "asked to stop")
 
 
+@whole
 def resume(ids: Sequence[str]) -> None:
     """Goes on with runs: one is started, several go to the end of the queue, since one trains at a time."""
     root = state.data_root()
@@ -132,6 +140,7 @@ def first_in_queue(ids: Sequence[str]) -> None:
         state.complain("none of these runs waits in the queue")
 
 
+@whole
 def discard(ids: Sequence[str]) -> None:
     """Moves runs to the trash, and keeps in mind which, for the undo."""
     thrown: list[trash.Discarded] = []
@@ -143,6 +152,7 @@ def discard(ids: Sequence[str]) -> None:
         st.session_state[state.RUN] = None
 
 
+@whole
 def restore(trash_ids: Sequence[str]) -> None:
     """Puts runs back from the trash."""
     folder = state.data_root().checkpoints_dir
@@ -154,16 +164,19 @@ def restore(trash_ids: Sequence[str]) -> None:
         st.session_state.pop(UNDO, None)
 
 
+@whole
 def undo() -> None:
     """Puts back what was just moved to the trash."""
     restore([id for id, _ in st.session_state.get(UNDO, ())])
 
 
+@whole
 def forget_undo() -> None:
     """Takes the line with the undo away; the runs stay in the trash."""
     st.session_state.pop(UNDO, None)
 
 
+@whole
 def empty_trash(trash_ids: Sequence[str] | None) -> None:
     """Removes runs of the trash for good; all of them when none are named."""
     folder = state.data_root().checkpoints_dir
@@ -176,6 +189,7 @@ def empty_trash(trash_ids: Sequence[str] | None) -> None:
     actions.attempt(remove)
 
 
+@whole
 def clone(run: Run) -> None:
     """Puts a run's config into the Build form; the page then turns to it."""
 
@@ -186,12 +200,14 @@ def clone(run: Run) -> None:
     actions.attempt(take)
 
 
+@whole
 def say_if_gone(path: Path, what: str) -> None:
     """Says that the file that was to be downloaded is not there; the browser alone would only say that it failed."""
     if not path.is_file():
         state.complain(f"{what} is not there, so nothing can be downloaded: it was not written yet, or was deleted")
 
 
+@whole
 def delete_checkpoint(run: Run, name: str) -> None:
     """Removes one checkpoint of a run."""
     actions.attempt(lambda: run.delete_checkpoint(name), f"{name} is deleted.")

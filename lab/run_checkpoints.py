@@ -17,6 +17,7 @@ import streamlit as st
 import jobs
 import run_actions
 from components.empty import show_empty
+from guard import whole
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.intervals import wilson
@@ -122,6 +123,7 @@ def job_of(run: Run) -> str:
     return f"evaluate {run.path}"
 
 
+@whole
 def start_evaluation(run: Run, path: Path, part: str, root: DataRoot) -> None:
     """Measures a checkpoint in the background."""
 

@@ -16,7 +16,7 @@ import run_log_view
 import run_states
 import state
 from components.figures import show_figures
-from guard import guard, guarded
+from guard import guard, guarded, whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
 from pianistid_core.runs import STARTING, WAITING, Failure, Run, RunState, RunSummary
@@ -145,6 +145,7 @@ def controls(root: DataRoot, run: Run, now: RunState) -> None:
             )  # fmt: skip
 
 
+@whole
 def show_queue() -> None:
     """Turns to the queue."""
     st.session_state[state.RUN] = None

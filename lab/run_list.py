@@ -10,7 +10,7 @@ import run_actions
 import run_table
 import state
 from components.empty import show_empty
-from guard import guard
+from guard import guard, whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_filter import parse_filter
@@ -155,11 +155,13 @@ def table(runs: Sequence[RunSummary]) -> tuple[str, ...]:
         st.session_state[TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.session_state[SHOWN] = ids
 
+    @whole
     def took() -> None:
         # The rows of the browser are those of the table that was drawn last, so these ids are the ones to ask.
         chosen = st.session_state[TABLE]["selection"]["rows"]
         st.session_state[PICKED] = tuple(ids[row] for row in chosen if row < len(ids))
 
+    @whole
     def opened() -> None:
         row = st.session_state[OPEN]["row"]
         if row < len(ids):

@@ -10,7 +10,7 @@ import cached
 import run_states
 import state
 from components.empty import show_empty
-from guard import guard
+from guard import guard, whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.run_queue import QueueEntry, RunQueue
 from pianistid_core.runs import Run, RunSummary
@@ -101,6 +101,7 @@ def controls(queue: RunQueue, n: int) -> None:
             )  # fmt: skip
 
 
+@whole
 def step(action: Callable[[], None], done: str) -> None:
     """Changes the queue, and says what came of it."""
     actions.attempt(action, done)
@@ -109,9 +110,11 @@ def step(action: Callable[[], None], done: str) -> None:
 def waiting(queue: RunQueue, entry: QueueEntry, place: int, n: int, when: str) -> None:
     """One run that waits, with its buttons."""
 
+    @whole
     def move(to: int) -> None:
         actions.attempt(lambda: queue.move(entry.id, to))
 
+    @whole
     def remove() -> None:
         actions.attempt(lambda: queue.remove(entry.id), f"{entry.run_id} is taken out of the queue.")
 

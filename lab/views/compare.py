@@ -11,6 +11,7 @@ import compare_paper
 import compare_parts as parts
 import state
 from components.empty import show_empty
+from guard import whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_filter import parse_filter
@@ -108,6 +109,7 @@ def joined(known: Container[str]) -> bool:
     return any("," in text and text not in known for text in st.query_params.get_all(RUNS))
 
 
+@whole
 def forget_gone() -> None:
     """Another choice: what was missing from the last one need not be said any more."""
     st.session_state.pop(_GONE, None)
@@ -144,6 +146,7 @@ def build_one() -> None:
     st.page_link("views/build.py", label="Build a run", icon=":material/tune:")
 
 
+@whole
 def take(ids: Sequence[str]) -> None:
     """Chooses these runs."""
     forget_gone()
@@ -158,6 +161,9 @@ def header(subjects: Sequence[data.Subject]) -> None:
     groups = [group for group in data.grouped(subjects, True) if len(group) > 1]
     if groups:
         words += f"; {count(sum(map(len, groups)), 'run')} differ only in their seed"
+    training = sum(subject.summary.state.status == "running" for subject in subjects)
+    if training:
+        words += f"; {count(training, 'still trains', 'still train')}, as it was when this page was drawn"
     st.caption(plain(words + "."))
     if len(splits) > 1:
         words = f"these runs were tested on different recordings (splits {listed(splits)}), so their accuracies differ "

@@ -14,6 +14,7 @@ from components.chart import show_chart
 from components.empty import show_empty
 from components.figures import show_figures
 from components.recordings import show_recordings
+from guard import whole
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.profiles import Profile, Profiles, saved
 from pianistid_core.runs import Run, RunSummary
@@ -99,6 +100,7 @@ def measured(run: Run, root: DataRoot, part: str) -> Profiles | None:
     return None
 
 
+@whole
 def start(run: Run, root: DataRoot, part: str, job: str) -> None:
     """Measures a model in the background."""
     jobs.start(job, f"Listening to the {part} recordings", lambda progress: measure(run, root, part, progress))

@@ -9,7 +9,7 @@ import run_list
 import run_queue_view
 import run_trash_view
 import state
-from guard import guarded
+from guard import guarded, whole
 from pianistid_core import trash
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
@@ -45,12 +45,14 @@ def gone(id: str) -> None:
     )  # fmt: skip
 
 
+@whole
 def put_back(trash_id: str, run_id: str) -> None:
     """Takes a run out of the trash and shows it."""
     run_actions.restore([trash_id])
     st.session_state[state.RUN] = run_id
 
 
+@whole
 def close() -> None:
     """Goes back to the list."""
     st.session_state[state.RUN] = None
