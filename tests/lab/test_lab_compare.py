@@ -97,6 +97,16 @@ def test_runs_without_an_epoch_and_runs_that_vanished_are_named(
     assert "left out" not in words(at)
 
 
+def test_a_run_that_still_trains_is_said_to_be_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path, "one", "finished")
+    run = a_run(tmp_path, "two", "running")
+    at = lab(tmp_path, monkeypatch, PAGE, runs="study/one,study/two")
+    assert "1 still trains, as it was when this page was drawn" in words(at)
+    run.set_state("finished", epochs=20)
+    at.run()
+    assert "still train" not in words(at)
+
+
 def test_a_run_deleted_in_another_tab_leaves_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         a_run(tmp_path, name, "finished")
