@@ -170,10 +170,11 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         preexec_fn=_heed_signals if os.name == "posix" else None,
     )
     identity = ProcessIdentity.of(trainer.pid)
-    if identity is not None and run.trainer() == ProcessIdentity.of():
+    me = ProcessIdentity.of()
+    if run.trainer() == me:
         # It says so itself in a few seconds; should this process be killed before, nobody else trains beside it.
         with contextlib.suppress(OSError):
-            run.set_state("running", STARTING, epochs=run.state().epochs, process=identity)
+            run.set_state("running", STARTING, epochs=run.state().epochs, process=me, child=identity)
     asked: float | None = None
     while (code := trainer.poll()) is None:
         asked = (asked or time.monotonic()) if run.stop_request() else None

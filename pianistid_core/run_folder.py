@@ -115,7 +115,7 @@ class RunFolder:
             return RunState("failed", "its process never started; resume to try again", **common)
         if status != "running":
             return RunState(status, reason, **common)
-        process = _identity(said.get("process"))
+        process = self.trainer()
         if process is not None and process.alive():
             return RunState("running", reason, pid=process.pid, **common)
         return RunState(*self._how_it_ended(process), **common)
@@ -146,9 +146,13 @@ class RunFolder:
         *,
         epochs: int,
         process: ProcessIdentity | None = None,
+        child: ProcessIdentity | None = None,
         failure: str | None = None,
     ) -> None:
-        """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known."""
+        """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known.
+
+        `child` is the trainer that the launcher has started, and that has not spoken yet.
+        """
         before = self._read_json("state.json") or {}
         started = before.get("started") if before.get("status") == "running" else None
         self._write_json(
@@ -159,6 +163,7 @@ class RunFolder:
                 "epochs": epochs,
                 "started": started or time.time(),
                 "process": asdict(process) if process else None,
+                **({"child": asdict(child)} if child else {}),
                 **({"failure": failure} if failure else {}),
             },
         )
@@ -179,8 +184,13 @@ class RunFolder:
         return folder is not None and any((folder / stage / f"{id}.json").is_file() for stage in ("waiting", "claimed"))
 
     def trainer(self) -> ProcessIdentity | None:
-        """The process that trains this run, as last written down; it may be gone."""
-        return _identity((self._read_json("state.json") or {}).get("process"))
+        """The process that trains this run, as last written down; it may be gone.
+
+        Of a launcher that is gone, it is the trainer that it had started.
+        """
+        said = self._read_json("state.json") or {}
+        process, child = _identity(said.get("process")), _identity(said.get("child"))
+        return process if child is None or (process is not None and process.alive()) else child
 
     def set_exit(self, code: int) -> None:
         """Records how the trainer's process ended: its exit status, or minus the number of the signal."""

@@ -211,10 +211,10 @@ def test_a_trainer_whose_supervisor_was_killed_before_it_said_anything_is_not_tr
     until(lambda: begun.exists() and begun.read_text().strip().isdigit())
     pid = int(begun.read_text())
     try:
-        until(lambda: run.state().pid == pid)
+        until(lambda: "child" in (run.read_json("state.json") or {}))
         supervisor.kill()
         supervisor.wait()
-        assert run.state().status == "running"
+        assert (run.state().status, run.state().pid) == ("running", pid)
         with pytest.raises(RunError, match="already running"):
             launch.start(tiny_config(), tiny_root)
     finally:

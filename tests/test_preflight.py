@@ -68,12 +68,13 @@ def test_the_estimate_follows_from_what_was_measured(tiny_root: DataRoot) -> Non
     for span in (epoch, total, found.estimate.memory_bytes, found.estimate.disk_bytes):
         assert 0 < span.low <= span.likely <= span.high
     assert 1000 * epoch.likely < total.likely
-    checkpoints = [preflight(tiny_config(epochs=1000, checkpoint_cfg=options), tiny_root) for options in (
+    # Few epochs, so that the figures, which are not always of one size, weigh little beside the checkpoints.
+    checkpoints = [preflight(tiny_config(epochs=10, checkpoint_cfg=options), tiny_root) for options in (
         {"checkpoint_after_n_epochs": 1}, {"checkpoint_after_n_epochs": 1, "delete_old_checkpoints": True},
         {"save_checkpoints": False},
     )]  # fmt: skip
     every, newest, none = (found.estimate.disk_bytes.likely for found in checkpoints if found.estimate)
-    size = (every - newest) / 999
+    size = (every - newest) / 9
     assert size > 4 * 19_683 and newest - none == pytest.approx(size, rel=0.3)
 
 

@@ -40,6 +40,7 @@ def build(page: Page, name: str, epochs: int, clips: int) -> None:
 def start(page: Page, name: str) -> None:
     page.locator(".st-key-start button:visible").click()
     page.wait_for_url(re.compile("/runs"))
+    settled(page)
     expect(page.get_by_role("combobox", name="Run")).to_have_value(f"demo/{name}")
     expect(page).to_have_url(re.compile(f"run=demo.*{name}"))
 
