@@ -218,6 +218,11 @@ class TestWriting:
         again = root.split("mine")
         assert (again.class_names, again.parts) == (split.class_names, split.parts)
 
+    def test_pianists_named_by_numbers_keep_their_own(self, root: DataRoot) -> None:
+        entries = tuple(SplitEntry(f"s/r{i}", i, 30.0) for i in range(3))
+        write_split(root, Split("mine", ("2", "0", "1"), {"train": entries, "validation": ()}))
+        assert root.split("mine").parts["train"] == entries
+
     def test_overwrites_only_when_told_and_then_wholly(self, root: DataRoot) -> None:
         split = Split("mine", ("A",), {"train": (), "validation": ()})
         write_split(root, split)

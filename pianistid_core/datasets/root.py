@@ -8,7 +8,6 @@ Tracks are named "source/recording". Classes are the row numbers of a split's `p
 
 import difflib
 import hashlib
-import json
 import logging
 import os
 import re
@@ -32,6 +31,7 @@ from pianistid_core.datasets.tables import (
 from pianistid_core.errors import DataRootError, SplitError
 from pianistid_core.midi import CLIP_LENGTH_S
 from pianistid_core.names import folder_name_problem, is_plain_name
+from pianistid_core.strict_json import parse_json
 
 __all__ = [
     "PARTS",
@@ -386,8 +386,10 @@ def _read_part(path: Path, class_names: tuple[str, ...]) -> tuple[SplitEntry, ..
             raise TableError(f"line {line}: track {track!r} is not of the form source/recording")
         if track in entries:
             raise TableError(f"line {line}: track {track!r} is listed twice")
-        index = by_name.get(pianist, whole_number(pianist))
-        if index is None or not 0 <= index < len(class_names):
+        number = whole_number(pianist)
+        # A number first: pianists may be named by numbers too, and the column holds rows of the mapping.
+        index = number if number is not None and 0 <= number < len(class_names) else by_name.get(pianist)
+        if index is None:
             raise TableError(
                 f"line {line}: pianist {pianist!r} is not in the mapping, which has {len(class_names)} "
                 f"pianists, 0 to {len(class_names) - 1}"
@@ -404,8 +406,8 @@ def _read_metadata(track: str, path: Path) -> RecordingInfo | None:
     try:
         if not path.is_file() or path.stat().st_size > _MAX_JSON_BYTES:
             return None
-        metadata = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        metadata = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
     return _recording(track, metadata) if isinstance(metadata, dict) and is_track(track) else None
 
