@@ -17,6 +17,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
+from pianistid_core.strict_json import parse_json
 
 MOST_DRAFTS = 40
 MOST_STEPS = 15
@@ -131,8 +132,8 @@ class DraftStore:
         try:
             if len(content) > _MOST_BYTES:
                 raise ValueError("too large")
-            draft = _from_plain(draft_id, json.loads(content))
-        except (ValueError, TypeError, KeyError, RecursionError):
+            draft = _from_plain(draft_id, parse_json(content))
+        except (ValueError, TypeError, KeyError):
             raise DraftError(f"the file of the draft {draft_id} is damaged") from None
         draft.written = seen
         return draft
@@ -182,8 +183,8 @@ class DraftStore:
         """The result of a draft's last preflight as `save_result` got it, or None when there is none to be read."""
         try:
             with self._result_path(draft_id).open("rb") as file:
-                found = json.loads(file.read(_MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
+                found = parse_json(file.read(_MOST_BYTES))
+        except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
 

@@ -11,6 +11,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import DataRootError, TrackingError
+from pianistid_core.strict_json import parse_json
 from pianistid_core.tracking import address_problem
 
 _FILE = "lab.json"
@@ -29,9 +30,9 @@ def tracking(root: DataRoot) -> TrackingSettings:
     """What was chosen for a data root; off when nothing was, or when the file is damaged."""
     try:
         with _path(root).open("rb") as file:
-            said = json.loads(file.read(_MOST_BYTES))["tracking"]
+            said = parse_json(file.read(_MOST_BYTES))["tracking"]
         use, address = said["use"], said["address"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return TrackingSettings()
     good = isinstance(address, str) and address_problem(address) is None
     return TrackingSettings(use is True, address if good else None)

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import TrackingError
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.strict_json import parse_json
 from pianistid_core.tracking import local_store, make_local_store
 
 HOST = "127.0.0.1"
@@ -64,9 +65,9 @@ class MlflowServer:
     def state(self) -> ServerState | None:
         """The server that lives now; None when there is none. A record whose process is gone is no server."""
         try:
-            said = json.loads(self._record.read_bytes())
+            said = parse_json(self._record.read_bytes())
             state = ServerState(ProcessIdentity(**said["process"]), int(said["port"]), float(said["started"]), False)
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return None
         if not state.process.alive():
             return None

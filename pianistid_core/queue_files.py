@@ -26,6 +26,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.runs import CONFIG_FILE, QUEUED_FILE, REQUEST_FILE, WAITING, Run
+from pianistid_core.strict_json import parse_json
 
 Stage = Literal["waiting", "claimed", "started"]
 _LOCK_WITHIN_S = 20.0
@@ -83,8 +84,8 @@ class QueueFiles:
         """The waiting entries in their order; those that the order does not name come last, by age."""
         waiting = self.ids("waiting")
         try:
-            order = json.loads((self.folder / "order.json").read_bytes())
-        except (OSError, ValueError, RecursionError):
+            order = parse_json((self.folder / "order.json").read_bytes())
+        except (OSError, ValueError):
             return waiting
         known = order if isinstance(order, list) else []
         position = {id: n for n, id in enumerate(known) if isinstance(id, str)}
@@ -97,8 +98,8 @@ class QueueFiles:
     def read(self, stage: Stage, id: str) -> dict[str, Any] | None:
         """What an entry says; None when it is not in that stage, or damaged."""
         try:
-            record = json.loads(self.path(stage, id).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            record = parse_json(self.path(stage, id).read_bytes())
+        except (OSError, ValueError):
             return None
         return record if isinstance(record, dict) else None
 

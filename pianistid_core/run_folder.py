@@ -18,6 +18,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.metrics_log import finite_number, last_row
 from pianistid_core.names import is_plain_name
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -267,8 +268,8 @@ def _identity(data: Any) -> ProcessIdentity | None:
 def _plain_object(text: bytes) -> dict[str, Any] | None:
     """A JSON object, or None for anything else."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         return None
     return data if isinstance(data, dict) else None
 

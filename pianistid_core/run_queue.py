@@ -30,6 +30,7 @@ from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import QueueFiles, Stage, put_back, reserve
 from pianistid_core.run_config import resumable_checkpoint, run_for
 from pianistid_core.runs import QUEUED_FILE, WAITING, Run, find_runs
+from pianistid_core.strict_json import parse_json
 
 __all__ = ["QueueEntry", "RunQueue", "dispatch"]
 
@@ -152,9 +153,9 @@ class RunQueue:
 
     def _dispatcher_lives(self) -> bool:
         try:
-            said = json.loads((self.files.folder / "dispatcher.json").read_bytes())
+            said = parse_json((self.files.folder / "dispatcher.json").read_bytes())
             return ProcessIdentity(**said).alive()
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError):
             return False
 
     def _start_dispatcher(self) -> None:

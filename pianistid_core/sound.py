@@ -7,6 +7,7 @@ of a key for all velocities, so there is one layer: the player makes soft notes 
 
 import importlib.util
 import io
+import logging
 import threading
 import wave
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import SoundError
+
+log = logging.getLogger(__name__)
 
 RATE = 32_000
 _KEYS = range(21, 109, 3)
@@ -70,8 +73,9 @@ def piano_bank(cache_dir: Path | None = None) -> bytes:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, bank)
-        except OSError:
-            pass  # a full or read-only disk costs a second at the next start, not the sound
+        except OSError as error:
+            # A full or read-only disk costs a second at the next start, not the sound.
+            log.info("the piano's samples are not kept in %s: %s", folder, error.strerror or error)
         return bank
 
 

@@ -20,6 +20,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import RunError
 from pianistid_core.names import is_plain_name
 from pianistid_core.runs import WAITING, Run
+from pianistid_core.strict_json import parse_json
 
 TRASH = ".trash"
 _ABOUT = "discarded.json"
@@ -130,8 +131,8 @@ def empty(checkpoints_dir: Path, ids: Collection[str] | None = None) -> int:
 
 def _read(folder: Path) -> Discarded | None:
     try:
-        data = json.loads((folder / _ABOUT).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = parse_json((folder / _ABOUT).read_bytes())
+    except (OSError, ValueError):
         return None
     match data:
         case {"run_id": str(run_id), "when": float() | int() as when, "size_bytes": int(size)}:

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
+from streamlit.errors import StreamlitDuplicateElementKey
 
 import state
 from pianistid_core.errors import PianistIDError
@@ -47,6 +47,6 @@ def place_bank() -> list[list[float]]:
     try:
         with st.container(key=CONTAINER):
             st.audio(bank, format="audio/wav", alt="The samples that the players on this page sound with.")
-    except StreamlitAPIException:
-        pass  # another player of this page has put them there
+    except StreamlitDuplicateElementKey:
+        log.debug("another player of this page has put the samples there")
     return layout()

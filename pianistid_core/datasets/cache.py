@@ -32,6 +32,7 @@ from pianistid_core.datasets.root import DataRoot, Split, require_clips
 from pianistid_core.datasets.workers import shared_out
 from pianistid_core.errors import DataRootError, MidiError, SplitError
 from pianistid_core.midi import Notes, read_midi
+from pianistid_core.strict_json import parse_json
 
 __all__ = ["NoteCache", "UnreadableClip", "open_note_cache"]
 
@@ -65,7 +66,7 @@ class NoteCache:
     """
 
     def __init__(self, folder: Path, class_names: tuple[str, ...], source_names: tuple[str, ...]) -> None:
-        index: dict[str, Any] = json.loads((folder / "index.json").read_bytes())
+        index: dict[str, Any] = parse_json((folder / "index.json").read_bytes())
         self.folder = folder
         self.class_names = class_names
         self.source_names = source_names
@@ -226,7 +227,7 @@ def _folder(store: Path, fingerprint: str) -> Path:
 def _remembered(pointer: Path, state: str) -> str | None:
     """The fingerprint that was current for this state of the files, if there is one."""
     try:
-        saved = json.loads(pointer.read_bytes())
+        saved = parse_json(pointer.read_bytes())
         return str(saved["fingerprint"]) if saved["state"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -248,7 +249,7 @@ def _load(folder: Path, class_names: tuple[str, ...], source_names: tuple[str, .
     if not folder.is_dir():
         return None
     try:
-        sums = json.loads((folder / "index.json").read_bytes())["checksums"]
+        sums = parse_json((folder / "index.json").read_bytes())["checksums"]
         if any(_checksum(folder / f"{name}.npy") != sums[name] for name in (*_CLIP_ARRAYS, *_NOTE_ARRAYS)):
             raise ValueError("a checksum differs")
         return NoteCache(folder, class_names, source_names)

@@ -29,6 +29,7 @@ from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import DataRootError, FetchError
 from pianistid_core.names import is_plain_name
+from pianistid_core.strict_json import parse_json
 
 __all__ = ["API", "RECORD", "FetchReport", "RemoteFile", "fetch_archive", "list_files"]
 
@@ -121,8 +122,8 @@ def list_files(record: str = RECORD, *, api: str = API) -> list[RemoteFile]:
     except _Broken as error:
         raise _offline(urlsplit(url).netloc, error) from error
     try:
-        found = [_remote_file(entry, url) for entry in json.loads(text)["files"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = [_remote_file(entry, url) for entry in parse_json(text)["files"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FetchError(
             f"{url} answered something that is not a list of files ({type(error).__name__}: {error}); is it a Zenodo "
             "API?"
@@ -187,7 +188,7 @@ def _mark_imported(root: DataRoot, file: RemoteFile, report: ImportReport) -> No
 def _is_imported(root: DataRoot, file: RemoteFile) -> bool:
     """Whether a file of this checksum was imported, and the root still has as many recordings and those splits."""
     try:
-        brought = json.loads(_marker(root, file).read_bytes())
+        brought = parse_json(_marker(root, file).read_bytes())
         n_recordings, splits = int(brought["recordings"]), set(brought["splits"])
     except (OSError, ValueError, KeyError, TypeError):
         return False

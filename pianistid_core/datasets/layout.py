@@ -1,6 +1,5 @@
 """The archive's layout in somebody else's zip or folder: which file is what, and how it gets into a staging folder."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pianistid_core.datasets.staging import Staged, Staging
 from pianistid_core.errors import DataRootError, ImportSourceError, MidiError, SplitError
 from pianistid_core.midi import read_midi
 from pianistid_core.names import is_plain_name
+from pianistid_core.strict_json import parse_json
 
 __all__ = ["Layout", "LayoutImport", "find_layout"]
 
@@ -211,7 +211,7 @@ class LayoutImport:
 
 def _checked_json(data: bytes) -> bytes:
     try:
-        json.loads(data)
-    except (ValueError, RecursionError) as error:
+        parse_json(data)
+    except ValueError as error:
         raise ImportSourceError("is not JSON") from error
     return data

@@ -33,6 +33,7 @@ from pianistid_core.datasets.tables import listed
 from pianistid_core.errors import SplitError
 from pianistid_core.midi import CLIP_LENGTH_S
 from pianistid_core.names import folder_name_problem
+from pianistid_core.strict_json import parse_json
 
 __all__ = [
     "DEFAULT_RATIOS",
@@ -262,8 +263,8 @@ def described_recordings(root: DataRoot, metadata: Path | None = None) -> list[R
 def split_options(root: DataRoot, name: str) -> dict[str, Any]:
     """The options that a split was made with; empty for a split that came from elsewhere."""
     try:
-        options = json.loads((root.splits_dir / name / _OPTIONS_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        options = parse_json((root.splits_dir / name / _OPTIONS_FILE).read_bytes())
+    except (OSError, ValueError):
         return {}
     return options if isinstance(options, dict) else {}
 

@@ -24,6 +24,7 @@ from pianistid_core.datasets.splitting import plan_split
 from pianistid_core.errors import DataError, DataRootError, SplitError
 from pianistid_core.midi import read_midi, split_into_clips, write_midi
 from pianistid_core.names import folder_name_problem
+from pianistid_core.strict_json import parse_json
 
 __all__ = ["DemoReport", "ground_truth", "make_demo"]
 
@@ -96,14 +97,14 @@ def ground_truth(root: DataRoot, name: str = "demo") -> GroundTruth:
     """
     path = root.splits_dir / name / _TRUTH_FILE
     try:
-        truth = json.loads(path.read_bytes())
+        truth = parse_json(path.read_bytes())
         pianists = tuple(VirtualPianist(row["name"], **row["styles"]) for row in truth["pianists"])
         return GroundTruth(truth["data_set"], truth["seed"], pianists)
     except FileNotFoundError as error:
         raise SplitError(
             f"split {name!r} has no ground truth in {path.parent}; only demo data has one (`pianistid data demo`)"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SplitError(f"{path} is not a ground truth ({error}); make the demo data again") from error
 
 
