@@ -1,5 +1,6 @@
 """Identify: a model, music, and the answer: who, how sure, where, and by which concept."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from pianistid_core.profiles import Profiles
 
 
-def choose_model(root: DataRoot) -> Path | None:
-    """The checkpoint to ask: of a run that has one, the latest unless another is chosen."""
-    runs: list[RunSummary] = [run for run in cached.run_index(root).summaries() if Run(run.path).checkpoints()]
+def trained_runs(root: DataRoot) -> list[RunSummary]:
+    """The runs that have a checkpoint, the latest first; says what to do where there is none."""
+    runs = [run for run in cached.run_index(root).summaries() if Run(run.path).checkpoints()]
     if not runs:
         show_empty(
             ":material/hearing:", "No trained model yet",
@@ -38,7 +39,11 @@ def choose_model(root: DataRoot) -> Path | None:
             lambda: st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:"),
             key="identify",
         )  # fmt: skip
-        return None
+    return runs
+
+
+def choose_model(runs: Sequence[RunSummary]) -> Path | None:
+    """The checkpoint to ask: of the latest run, unless another is chosen."""
     by_id = {run.id: run for run in runs}
     asked = st.query_params.get(state.MODEL)
     if asked and asked not in by_id:
@@ -178,9 +183,12 @@ def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -
 def page() -> None:
     root = state.data_root()
     st.title("Identify")
+    runs = trained_runs(root)
+    if not runs:
+        return
     music, ask = st.columns([7, 3], gap="large")
     with ask:
-        model = choose_model(root)
+        model = choose_model(runs)
     if model is None:
         return
     identify_work.warm_up()
