@@ -129,6 +129,7 @@ def resume(ids: Sequence[str]) -> None:
     each(runs, lambda run: queue.add([config_to_resume(run, root)]), "waiting in the queue to go on")
 
 
+@whole
 def first_in_queue(ids: Sequence[str]) -> None:
     """Moves those of these runs that wait to the front of the queue, in the order in which they stood."""
     queue = cached.run_queue(state.data_root())

@@ -243,6 +243,7 @@ def stop_buttons(prefix: str, ids: Sequence[str]) -> None:
     )  # fmt: skip
 
 
+@whole
 def open_run(id: str) -> None:
     """Shows a run."""
     st.session_state[state.RUN] = id

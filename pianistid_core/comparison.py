@@ -4,6 +4,7 @@ Everything here is about recordings or runs that were measured already; nothing 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
@@ -178,18 +179,15 @@ def seed_groups(configs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     repeats another with the same seed is no further draw, and would make an interval too narrow. A run without a config
     is one by itself.
     """
-    groups: list[tuple[str, dict[Any, str]]] = []  # what all have in common, and the run of each seed
+    groups: dict[tuple[str, int], list[str]] = {}  # by what all have in common; the nth run of a seed is in the nth
+    repeats: Counter[tuple[str, str]] = Counter()
     for id, config in configs.items():
         rest = {key: value for key, value in config.items() if key.split(".")[0] not in OF_THE_SEED}
         same = json.dumps(rest, sort_keys=True, default=str) if rest else f"no config of {id}"
         seed = str(config.get("seed", id))
-        fitting = (by_seed for other, by_seed in groups if other == same and seed not in by_seed)
-        by_seed = next(fitting, None)
-        if by_seed is None:
-            by_seed = {}
-            groups.append((same, by_seed))
-        by_seed[seed] = id
-    return [tuple(by_seed.values()) for _, by_seed in groups]
+        groups.setdefault((same, repeats[same, seed]), []).append(id)
+        repeats[same, seed] += 1
+    return [tuple(ids) for ids in groups.values()]
 
 
 def differing_keys(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

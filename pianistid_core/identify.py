@@ -25,7 +25,7 @@ from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
 from pianistid_core.errors import ExtractionError, ModelError, PianistIDError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS, subset_name
-from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, read_midi, split_into_clips
+from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, clips_in, read_midi, split_into_clips
 from pianistid_core.models import FactorisedModel, PianistModel, for_inference
 from pianistid_core.rolls import Roll
 from pianistid_core.runs import list_runs
@@ -94,8 +94,7 @@ class Identification:
     @property
     def unheard_s(self) -> float:
         """How many seconds at the end are too few for a clip of their own, and so were not heard."""
-        n_clips = max(1, int(self.duration_s // CLIP_LENGTH_S))
-        return max(0.0, self.duration_s - CLIP_LENGTH_S * n_clips)
+        return max(0.0, self.duration_s - CLIP_LENGTH_S * clips_in(self.duration_s))
 
     def worth(self, pianist: str | None = None) -> dict[tuple[str, ...], float]:
         """The probability of a pianist (default: the likeliest) for all 16 subsets of concepts, or {} without them.

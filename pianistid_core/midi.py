@@ -227,14 +227,18 @@ def write_midi(notes: Notes, path: str | Path | None = None) -> bytes:
     return data
 
 
+def clips_in(duration_s: float) -> int:
+    """How many clips are cut from so many seconds of music: every whole 30 s, and at least one."""
+    return max(1, int(duration_s // CLIP_LENGTH_S))
+
+
 def split_into_clips(notes: Notes) -> list[Notes]:
     """Cuts a performance at 30 s hops into floor(length / 30) clips, at least one, each starting at 0.
 
     Each clip keeps the 30 s that follow it as padding, which a jittered start can reach into; a note belongs to a
     clip when its onset does. Music shorter than 30 s is one clip.
     """
-    n_clips = max(1, int(notes.duration_s // CLIP_LENGTH_S))
-    starts = CLIP_LENGTH_S * np.arange(n_clips)
+    starts = CLIP_LENGTH_S * np.arange(clips_in(notes.duration_s))
     return [notes.between(start, start + 2 * CLIP_LENGTH_S).shifted(-start) for start in starts]
 
 

@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 LABELS_FILE = "labels.json"
 SPARKLINE_VALUES = 30
 _LAST_LOG_LINES = 20
-_LATEST_S = 9e9  # the year 2255: later is a damaged file, and more than tables of dates can hold
+LATEST_S = 9e9  # the year 2255: later is a damaged file, and more than tables of dates can hold
 _EPOCH_FILE = re.compile(r"epoch_(\d+)")
 _CONFUSION = re.compile(r"epoch_\d+|[a-z]+")
 
@@ -328,7 +328,7 @@ class Run(RunFolder):
         curves = curves or shared_log(self.metrics_path, SPARKLINE_VALUES).refresh()
         accuracies = (finite_number(row.get("test_recording_accuracy")) for row in curves.rows)
         made = finite_number((self._read_json("run.json") or {}).get("created"))
-        if made is not None and not 0 <= made < _LATEST_S:
+        if made is not None and not 0 <= made < LATEST_S:
             made = None
         return RunSummary(
             self.id,

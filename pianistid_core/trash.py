@@ -19,13 +19,12 @@ from pathlib import Path
 from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import RunError
 from pianistid_core.names import is_plain_name
-from pianistid_core.runs import WAITING, Run
+from pianistid_core.runs import LATEST_S, WAITING, Run
 from pianistid_core.strict_json import parse_json
 
 TRASH = ".trash"
 _ABOUT = "discarded.json"
 _FOLDER = "run"
-_LATEST_S = 9e9
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
@@ -137,7 +136,7 @@ def _read(folder: Path) -> Discarded | None:
     match data:
         case {"run_id": str(run_id), "when": float() | int() as when, "size_bytes": int(size)}:
             parts = run_id.split("/")
-            if not 0 <= when < _LATEST_S:
+            if not 0 <= when < LATEST_S:
                 when = 0.0  # damaged, but the run can be put back
             if len(parts) == 2 and all(map(is_plain_name, parts)) and (folder / _FOLDER).is_dir():
                 return Discarded(folder.name, run_id, float(when), size)

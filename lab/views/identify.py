@@ -82,10 +82,9 @@ def right_of_test(model: Path) -> float | None:
     return float(mine[-1]) if mine and isinstance(mine[-1], int | float) else None
 
 
-def split_of(root: DataRoot, model: Path) -> str:
-    """The split that a model was trained on, or nothing where its config does not say."""
-    summary = next((run for run in cached.run_index(root).summaries() if run.path == model.parent), None)
-    return "" if summary is None else str(cached.run_index(root).config(summary).get("data_split_dir", ""))
+def split_of(root: DataRoot, run: RunSummary) -> str:
+    """The split that a run was trained on, or nothing where its config does not say."""
+    return str(cached.run_index(root).config(run).get("data_split_dir", ""))
 
 
 def learned_from(root: DataRoot, split: str, track: str | None) -> bool:
@@ -154,7 +153,7 @@ def for_nerds(model: Path, answer: Answer, found: "Identification", insight: Ins
         st.caption(plain("Clips: " + "; ".join(clips), 2000))
 
 
-def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -> None:
+def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identification") -> None:
     """All that is known of one piece: the answer first, then the rest as it comes."""
     if answer.notes is None:
         return
@@ -162,7 +161,7 @@ def show(root: DataRoot, model: Path, answer: Answer, found: "Identification") -
     asked = identify_work.Asked(answer.notes, found.pianist, given.track, root, model)
     insight = identify_work.insight(asked, given.data)
     identify_answer.headline(answer, found, insight)
-    if learned_from(root, split_of(root, model), given.track):
+    if learned_from(root, split, given.track):
         st.warning(
             "The model learned from this very recording, so a right answer says nothing of how well it tells others.",
             icon=":material/school:",
@@ -192,8 +191,9 @@ def page() -> None:
     if model is None:
         return
     identify_work.warm_up()
+    split = split_of(root, next(run for run in runs if run.path == model.parent))
     with music:
-        pieces = identify_sources.draw_sources(root, split_of(root, model))
+        pieces = identify_sources.draw_sources(root, split)
     if not pieces:
         with st.container(key="nothing_yet"):
             st.caption("Nothing to listen to yet: drop MIDI files, take a recording that is here, or play.")
@@ -205,7 +205,7 @@ def page() -> None:
         return
     answer = identify_many.overview(identify_many.ask_all(model, pieces))
     if answer is not None and answer.found is not None:
-        show(root, model, answer, answer.found)
+        show(root, model, split, answer, answer.found)
 
 
 page()
