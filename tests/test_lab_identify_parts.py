@@ -46,6 +46,18 @@ def test_one_pianist_has_nobody_to_be_compared_with() -> None:
     assert compared({"Ada": 1.0}) == ""
 
 
+@pytest.mark.parametrize(
+    ("limit", "below", "words"),
+    [
+        (0.9, "The model is fairly sure", "The model is sure"),
+        (0.75, "The model has some doubt", "The model is fairly sure"),
+        (0.5, "It could well be someone else", "The model has some doubt"),
+    ],
+)
+def test_from_a_limit_on_the_model_is_as_sure_as_its_words(limit: float, below: str, words: str) -> None:
+    assert (how_sure(limit - 0.001), how_sure(limit)) == (below, words)
+
+
 def test_more_probable_never_sounds_less_sure() -> None:
     said = [how_sure(share) for share in (0.2, 0.5, 0.75, 0.9)]
     assert len(set(said)) == 4

@@ -91,6 +91,16 @@ def test_another_process_of_the_same_number_is_not_the_trainer(run: Run) -> None
     assert "restarted" in run.state().reason
 
 
+def test_a_trainer_that_has_not_spoken_is_its_launchers_matter_while_that_lives(run: Run) -> None:
+    """One that fails at once is gone a moment before its launcher says so, and was not interrupted meanwhile."""
+    mine = ProcessIdentity.of()
+    assert mine is not None
+    gone = ProcessIdentity(mine.pid, "123", mine.boot)
+    for launcher, child, status in ((mine, gone, "running"), (gone, mine, "running"), (gone, gone, "interrupted")):
+        run.set_state("running", STARTING, epochs=3, process=launcher, child=child)
+        assert run.state().status == status
+
+
 def test_a_start_that_came_to_nothing_is_a_failure(run: Run) -> None:
     run.set_state("queued", STARTING, epochs=3)
     assert run.state().status == "queued"

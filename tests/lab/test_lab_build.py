@@ -230,12 +230,16 @@ def test_the_picker_holds_a_thousand_runs(root: DataRoot, monkeypatch: pytest.Mo
 
 
 def test_a_name_that_is_taken_says_what_would_happen(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_run(root.path, "old", "finished", done=3)
+    run = a_run(root.path, "old", "finished", done=3)
     at = lab(root, monkeypatch, BUILD)
     field(at, "text_input", "experiment").set_value("study").run()
     field(at, "text_input", "run").set_value("old").run()
     assert "study/old exists, with 3 epochs done" in words(at)
     assert "Starting begins it anew" in words(at), "it has no checkpoint to go on from"
+    run.path.joinpath("checkpoint_003.pth").write_bytes(b"")
+    run.path.joinpath("run.json").unlink()
+    at.run()
+    assert "holds checkpoints that this program did not train" in words(at)
 
 
 def test_a_run_with_other_settings_gives_way_with_one_click(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +278,10 @@ def test_a_run_that_would_be_begun_anew_is_said(root: DataRoot, monkeypatch: pyt
     assert "its results and checkpoints are removed" in words(at)
     at.button(key="rename").click().run()
     assert field(at, "text_input", "run").value == "old-3"
+    a_run(root.path, "old-3", "finished", done=3)
+    at.run()
+    at.button(key="rename").click().run()
+    assert field(at, "text_input", "run").value == "old-4", "it counts on, and does not number a number"
 
 
 def report(errors: int) -> Report:

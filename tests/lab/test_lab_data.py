@@ -353,8 +353,11 @@ def test_work_that_brings_nothing_in_keeps_no_import_waiting(
     go = threading.Event()
     jobs.start("check:elsewhere", "Checking", lambda progress: go.wait(30))
     at = lab(demo_root, monkeypatch, PAGE, data_tab="Bring in more")
+    free = not at.button(key="import_from").disabled
+    jobs.start(data_import.import_job(demo_root), "Importing", lambda progress: go.wait(30))
+    at.run()
     go.set()
-    assert not at.button(key="import_from").disabled
+    assert free and at.button(key="import_from").disabled, "an import into the same root is waited for"
 
 
 # --- splits ---
@@ -376,6 +379,7 @@ def test_a_split_is_seen_before_it_is_written(own_root: DataRoot, monkeypatch: p
     assert list(made.parts) == ["train", "test"]
     assert set(seen) == {"Training", "Test"}
     assert at.selectbox(key="split").value == "mine"
+    assert at.text_input(key="split_name").value != "mine", "the next one gets a name of its own"
 
 
 def test_what_a_split_is_made_of_survives_a_look_elsewhere(
@@ -383,6 +387,9 @@ def test_what_a_split_is_made_of_survives_a_look_elsewhere(
 ) -> None:
     at = lab(own_root, monkeypatch, PAGE, data_tab="Splits")
     at.number_input(key="split_minutes").set_value(3).run()
+    at.number_input(key="split_seed").set_value(7).run()
+    at.segmented_control(key="split_by").set_value("album").run()
+    at.slider(key="split_shares").set_value((60, 80)).run()
     at.text_input(key="split_name").set_value("mine").run()
     kept = at.multiselect(key="split_pianists").options[:3]
     at.multiselect(key="split_pianists").set_value(kept).run()
@@ -391,6 +398,9 @@ def test_what_a_split_is_made_of_survives_a_look_elsewhere(
     at.query_params["data_tab"] = "Splits"
     at.run()
     assert at.number_input(key="split_minutes").value == 3
+    assert at.number_input(key="split_seed").value == 7
+    assert at.segmented_control(key="split_by").value == "album"
+    assert at.slider(key="split_shares").value == (60, 80)
     assert at.text_input(key="split_name").value == "mine"
     assert at.multiselect(key="split_pianists").value == kept
     for path in own_root.clips_dir.glob("demo/*"):  # music by others, as another data root would have

@@ -251,6 +251,9 @@ def test_another_root_can_be_chosen(demo_root: DataRoot, tmp_path: Path, monkeyp
     folder_field(at).set_value("")
     at.button(key="root_use").click().run()
     assert folder_field(at).value == str(tmp_path / "nothing"), "empty is the default, and it is shown"
+    folder_field(at).set_value("")
+    at.button(key="root_use").click().run()
+    assert folder_field(at).value == str(tmp_path / "nothing"), "also where it was in use before"
 
 
 def test_a_folder_that_is_not_there_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
