@@ -129,8 +129,9 @@ def _draw_yaml(config: RunConfig | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         name = f"{draft.values.get('run') or 'config'}.yaml"
         st.download_button(
-            "Download", text, file_name=one_line(name, 100), mime="application/yaml", icon=":material/download:",
-            on_click="ignore", key="yaml_out", help="Saves the YAML; `pianistid train --config FILE` trains it.",
+            "Download", lambda: text, file_name=one_line(name, 100), mime="application/yaml",
+            icon=":material/download:", on_click="ignore", key="yaml_out",
+            help="Saves the YAML; `pianistid train --config FILE` trains it.",
         )  # fmt: skip
         with st.popover("Upload", icon=":material/upload:", key="yaml_in_menu"):
             inbox = f"yaml_in:{draft.id}:{draft.generation}"

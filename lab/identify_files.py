@@ -63,12 +63,12 @@ def downloads(answer: Answer, found: "Identification", insight: Insight) -> None
             help="Everything on this page as data.",
         )  # fmt: skip
         st.download_button(
-            "CSV", found.to_csv, file_name=f"{stem} - identification.csv", mime="text/csv",
+            "CSV", lambda: found.to_csv(), file_name=f"{stem} - identification.csv", mime="text/csv",
             icon=":material/table_view:", on_click="ignore", key="answer_csv",
             help="Every probability in one table: the piece, its clips, each subset of concepts.",
         )  # fmt: skip
         st.download_button(
-            "MIDI", answer.given.data, file_name=f"{stem}.mid", mime="audio/midi",
+            "MIDI", lambda: answer.given.data, file_name=f"{stem}.mid", mime="audio/midi",
             icon=":material/music_note:", on_click="ignore", key="answer_midi",
             help="The music that was identified, as it came.",
         )  # fmt: skip

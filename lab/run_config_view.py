@@ -102,7 +102,7 @@ def text(run: Run) -> None:
     with st.expander("YAML", icon=":material/code:"):
         st.code(written, language="yaml", height=380)
     st.download_button(
-        "Download YAML", written, file_name=f"{run.path.name}.yaml", mime="application/yaml", key="config_yaml",
+        "Download YAML", lambda: written, file_name=f"{run.path.name}.yaml", mime="application/yaml", key="config_yaml",
         icon=":material/download:", on_click="ignore", help="Trains the same again: pianistid train --config FILE.",
     )  # fmt: skip
 

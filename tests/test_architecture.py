@@ -159,3 +159,19 @@ def test_what_a_person_clicks_or_types_is_done_to_its_end() -> None:
     passed_on = {"do", "on_open"}  # parameters, whose functions are wired under their own names elsewhere
     assert len(wired) > 20
     assert wired - protected <= passed_on
+
+
+def test_a_download_is_made_when_its_button_is_pressed() -> None:
+    """What is made beforehand is looked up as the button appears, and a page that went on by then has it no more."""
+    seen = 0
+    for path in modules(ROOT / "lab"):
+        tree = ast.parse(path.read_text())
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".download_button"):
+                given = {one.arg: one.value for one in node.keywords}.get("data") or node.args[1]
+                made = given.func if isinstance(given, ast.Call) else given
+                later = isinstance(given, ast.Lambda) or (isinstance(made, ast.Name) and made.id in functions)
+                assert later, f"{path}:{node.lineno}"
+                seen += 1
+    assert seen > 8
