@@ -439,6 +439,8 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
     model.pop("frame_pool", None)
     if model.get("_use_resnet"):
         model.pop("compact_encoders", None)
+    if model.get("compact_width") == 1:  # too narrow for a head of two layers
+        model.pop("compact_width")
     optimiser.pop("nesterov", None)
     return mapping
 
