@@ -101,12 +101,17 @@ _MISSED = """
 """
 
 
+_STYLED = "[...document.styleSheets].some(sheet => [...sheet.cssRules].some(one => one.selectorText === '.st-key-nav'))"
+
+
 def visit(page: Page, path: str) -> None:
     """Opens a page and waits until its script has run and its charts and players are drawn."""
     page.goto(path)
     app = page.get_by_test_id("stApp")
     expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=60_000)
     expect(page.locator("h1").first).to_be_visible(timeout=60_000)
+    # The lab's own styles, with the outline of what is focused, come a moment later where the machine is busy.
+    page.wait_for_function(_STYLED)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
     if "example=" in path:
         # What comes by itself after the answer.
