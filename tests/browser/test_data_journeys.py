@@ -29,6 +29,8 @@ def test_the_guided_path_goes_on_by_itself(first_page: Page) -> None:
     expect(first_page.locator(".st-key-home_running")).to_contain_text("demo/demo", timeout=LIVE_MS)
     first_page.get_by_role("link", name="See how it learns").click()
     expect(first_page).to_have_url(re.compile("/runs.*run=demo"))
+    expect(first_page.locator(".st-key-loss_chart canvas").first).to_be_visible(timeout=LIVE_MS)
+    settled(first_page)
     first_page.get_by_role("button", name="Stop").first.click()
     first_page.get_by_role("button", name=re.compile("discard", re.IGNORECASE)).first.click()
 
