@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
             help="Measures it in a process of its own; training and page go on.",
         )  # fmt: skip
         st.download_button(
-            "Download", opened(path), file_name=f"{run.path.name}_{path.name}", key="checkpoint_download",
+            "Download", lambda: opened(path), file_name=f"{run.path.name}_{path.name}", key="checkpoint_download",
             mime="application/octet-stream", icon=":material/download:",
             on_click=run_actions.say_if_gone, args=(path, f"checkpoint {path.name} of {run.id}"),
             help="The .pth file; it is read when you click.",
@@ -113,9 +112,9 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
         st.success(sentence(in_words(done.result)), icon=":material/grading:")
 
 
-def opened(path: Path) -> Callable[[], BufferedReader]:
-    """The file of a checkpoint, read only when it is asked for; one that vanished is no file, not an empty one."""
-    return lambda: path.open("rb")
+def opened(path: Path) -> BufferedReader:
+    """The file of a checkpoint. Raises: OSError when it vanished, which is no file then, not an empty one."""
+    return path.open("rb")
 
 
 def job_of(run: Run) -> str:

@@ -191,8 +191,8 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
         label: str, name: str, icon: str, off: bool, do: Callable[..., None], args: tuple[Any, ...], help: str
     ) -> None:
         st.button(
-            label, key=f"bulk_{name}", type="tertiary", icon=f":material/{icon}:", disabled=off, on_click=do,
-            args=args, help=help,
+            label, key=f"bulk_{name}", type="tertiary", icon=f":material/{icon}:", disabled=off, help=help,
+            on_click=whole(do), args=args,
         )  # fmt: skip
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="bulk_row"):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from guard import whole
 from pianistid_core.runs import STARTING, RunSummary
 from run_states import PERCENT, STATES, progress_of
 from wording import duration, one_line
@@ -67,8 +68,8 @@ def columns(open_key: str, on_open: Callable[[], None]) -> dict[str, Any]:
     colours = {name: colour for name, _, colour in STATES.values()} | {"Starting": "blue"}
     return {
         "Run": config.ButtonColumn(
-            width=205, pinned=True, alignment="left", type="tertiary", key=open_key, on_click=on_open,
-            help="A click opens the run.",
+            width=205, pinned=True, alignment="left", type="tertiary", key=open_key,
+            on_click=whole(on_open), help="A click opens the run.",
         ),
         "★": config.TextColumn(width=34, help="Starred runs."),
         "State": config.MultiselectColumn(

@@ -131,10 +131,14 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_
     trainer = run.trainer()
     stop(run, kind)
     deadline = time.monotonic() + timeout_s
-    while run.state().status in ("running", "queued") and time.monotonic() < deadline:
+    while (run.state().status in ("running", "queued") or _lives(trainer)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if trainer is not None and trainer.alive():
+    if trainer is not None:
         kill_tree(trainer)
+
+
+def _lives(process: ProcessIdentity | None) -> bool:
+    return process is not None and process.alive()
 
 
 def kill_tree(identity: ProcessIdentity) -> None:

@@ -116,7 +116,7 @@ class RunFolder:
             return RunState("failed", "its process never started; resume to try again", **common)
         if status != "running":
             return RunState(status, reason, **common)
-        process = self.trainer()
+        process = _trainer(said)  # of the same reading: it may have ended since
         if process is not None and process.alive():
             return RunState("running", reason, pid=process.pid, **common)
         return RunState(*self._how_it_ended(process), **common)
@@ -189,9 +189,7 @@ class RunFolder:
 
         Of a launcher that is gone, it is the trainer that it had started.
         """
-        said = self._read_json("state.json") or {}
-        process, child = _identity(said.get("process")), _identity(said.get("child"))
-        return process if child is None or (process is not None and process.alive()) else child
+        return _trainer(self._read_json("state.json") or {})
 
     def set_exit(self, code: int) -> None:
         """Records how the trainer's process ended: its exit status, or minus the number of the signal."""
@@ -256,6 +254,11 @@ class RunFolder:
 
     def _write_json(self, name: str, data: Any) -> None:
         write_atomically(self.path / name, json.dumps(data, indent=1).encode())
+
+
+def _trainer(said: dict[str, Any]) -> ProcessIdentity | None:
+    process, child = _identity(said.get("process")), _identity(said.get("child"))
+    return process if child is None or (process is not None and process.alive()) else child
 
 
 def _identity(data: Any) -> ProcessIdentity | None:

@@ -17,6 +17,7 @@ from pianistid_core import launch
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError, SplitError
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import config_to_resume, run_for
 from pianistid_core.runs import Run
 from pianistid_core.training import train
@@ -91,6 +92,23 @@ def test_stopping_saves_and_leaves_no_process(started: Callable[..., Run], worke
     launch.stop_and_wait(run)
     assert run.state().status == "stopped" and run.checkpoints()
     until(lambda: not processes_of(run))
+
+
+def test_a_trainer_that_heeds_is_waited_for_to_its_end(tmp_path: Path) -> None:
+    """It says that it has stopped before it has closed what it opened, such as its record in MLflow."""
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    heeds = (
+        "import sys, time; from pathlib import Path; from pianistid_core.runs import Run\n"
+        "run = Run(Path(sys.argv[1]))\n"
+        "until = time.monotonic() + 60\n"
+        "while run.stop_request() is None and time.monotonic() < until: time.sleep(0.02)\n"
+        "run.set_state('stopped', epochs=1); time.sleep(1); run.save_text('closed.txt', '')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", heeds, str(run.path)]) as trainer:
+        run.set_state("running", epochs=1, process=ProcessIdentity.of(trainer.pid))
+        launch.stop_and_wait(run)
+    assert (run.path / "closed.txt").exists() and trainer.returncode == 0
 
 
 def test_a_killed_trainer_is_shown_with_its_signal_and_resumes(

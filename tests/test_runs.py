@@ -101,6 +101,19 @@ def test_a_trainer_that_has_not_spoken_is_its_launchers_matter_while_that_lives(
         assert run.state().status == status
 
 
+def test_a_run_that_ends_while_its_state_is_read_was_never_interrupted(run: Run) -> None:
+    def live_and_end() -> None:
+        for _ in range(300):
+            run.set_state("running", epochs=1, process=ProcessIdentity.of())
+            run.set_state("finished", epochs=1)
+
+    run.set_state("finished", epochs=1)
+    with ThreadPoolExecutor(1) as pool:
+        life = pool.submit(live_and_end)
+        seen = {run.state().status for _ in iter(life.done, True)}
+    assert life.result() is None and seen <= {"running", "finished"}
+
+
 def test_a_start_that_came_to_nothing_is_a_failure(run: Run) -> None:
     run.set_state("queued", STARTING, epochs=3)
     assert run.state().status == "queued"

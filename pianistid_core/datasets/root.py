@@ -388,7 +388,7 @@ def _read_part(path: Path, class_names: tuple[str, ...]) -> tuple[SplitEntry, ..
             raise TableError(f"line {line}: track {track!r} is listed twice")
         number = whole_number(pianist)
         # A number first: pianists may be named by numbers too, and the column holds rows of the mapping.
-        index = number if number is not None and 0 <= number < len(class_names) else by_name.get(pianist)
+        index = number if number is not None and number < len(class_names) else by_name.get(pianist)
         if index is None:
             raise TableError(
                 f"line {line}: pianist {pianist!r} is not in the mapping, which has {len(class_names)} "

@@ -332,7 +332,7 @@ class FactorisedOptions:
             text = f"got {self.num_attention_heads}, which does not divide the embedding's {width} values"
             yield "num_attention_heads", f"{text}; give a divisor such as {near}"
         if self.use_2fc and width < 4:
-            key, given, least = ("compact_width", width // 2, 2) if self.compact_encoders else (last, width, 4)
+            key, given, least = ("compact_width", self.compact_width, 2) if self.compact_encoders else (last, width, 4)
             text = f"got {given}, but the head's first layer is a quarter of an embedding of {width} values"
             yield key, f"{text}; give at least {least}, or use_2fc: false"
         if self.use_gru and not (self.use_resnet or self.compact_encoders) and width % 2:

@@ -292,7 +292,7 @@ def test_what_vanished_is_said_when_it_is_asked_for_and_no_empty_file_comes(
     at.get("download_button")[0].click().run()
     assert "The table of epochs of study/one is not there" in words(at)
     with pytest.raises(OSError):
-        run_checkpoints.opened(path)()
+        run_checkpoints.opened(path)
     with pytest.raises(OSError):
         run_log_view.whole(run)
     with pytest.raises(RunError):
