@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from pianistid_core.batches import Batch
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import DataError, ModelError
-from pianistid_core.loader import Batch
 from pianistid_core.runs import Confusion, RecordingOutcome
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pianistid_core.batches import Batch
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.cache import NoteCache
 from pianistid_core.errors import RunError
-from pianistid_core.loader import Batch, ClipDataset
+from pianistid_core.loader import ClipDataset
 from pianistid_core.models import build_model
 from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.training_options import TripletOptions

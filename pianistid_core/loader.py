@@ -6,7 +6,7 @@ evaluation, so that a batch depends neither on the number of workers nor on the 
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pianistid_core.batches import Batch
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import evaluation_rng
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
@@ -25,30 +26,6 @@ DEFAULT_SEED = 42
 DEFAULT_BATCH_SIZE = 20
 MAX_DRAWS = 10
 _POSITIVE_STREAM = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B clips: rolls float32 (B, C, 88, 3000), the rest int64 (B,); `skipped` lists (clip, reason) of those left out.
-
-    `recordings` and `clips` index the cache's tables. `positives`, when asked for, holds for each clip another one of
-    the same pianist, in the shape of `rolls`. A batch unpacks as `rolls, labels, recordings`.
-    """
-
-    rolls: torch.Tensor
-    labels: torch.Tensor
-    recordings: torch.Tensor
-    clips: torch.Tensor
-    positives: torch.Tensor | None
-    skipped: list[tuple[int, str]]
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter((self.rolls, self.labels, self.recordings))
-
-    def pin_memory(self) -> "Batch":
-        """The same batch where a GPU can fetch it without waiting; a DataLoader calls this."""
-        positives = None if self.positives is None else self.positives.pin_memory()
-        return replace(self, rolls=self.rolls.pin_memory(), labels=self.labels.pin_memory(), positives=positives)
 
 
 @dataclass(frozen=True)

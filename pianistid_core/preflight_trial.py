@@ -26,9 +26,10 @@ from pianistid_core.runs import Confusion, Run
 if TYPE_CHECKING:
     import torch
 
+    from pianistid_core.batches import Batch
     from pianistid_core.datasets.cache import NoteCache
     from pianistid_core.learning import Learner
-    from pianistid_core.loader import Batch, ClipDataset
+    from pianistid_core.loader import ClipDataset
 
 __all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "Trial", "scratch_folder"]
 

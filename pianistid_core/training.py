@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from pianistid_core.batches import Batch
 from pianistid_core.checkpoints import load_state, read_checkpoint
 from pianistid_core.config import RunConfig, flatten, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
@@ -30,7 +31,7 @@ from pianistid_core.devices import choose_device, environment, peak_memory_bytes
 from pianistid_core.errors import CheckpointError, DataError, MidiError, PianistIDError, RunError
 from pianistid_core.evaluation import Metrics, measure, predict
 from pianistid_core.learning import DivergedError, Learner, class_names_of, clips_of
-from pianistid_core.loader import Batch, ClipDataset, make_loader
+from pianistid_core.loader import ClipDataset, make_loader
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import holding, leave
 from pianistid_core.run_config import resumable_checkpoint

@@ -22,6 +22,7 @@ LEVELS = [
     ["concepts"],
     ["clips"],
     ["datasets"],
+    ["batches"],
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
     ["optimisation"],
@@ -48,6 +49,7 @@ HEAVY = {"mlflow", "matplotlib", "pooch", "pretty_midi", "mido", "torchvision", 
     "midirenderer",
 }
 MAY_IMPORT_TORCH = {
+    "batches",
     "loader",
     "evaluation",
     "checkpoints",

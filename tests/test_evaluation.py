@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pianistid_core.batches import Batch
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
@@ -19,7 +20,7 @@ from pianistid_core.evaluation import (
     measure,
     predict,
 )
-from pianistid_core.loader import Batch, ClipDataset, collate, make_loader
+from pianistid_core.loader import ClipDataset, collate, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.runs import Confusion
 from tiny import PIANISTS, tiny_config

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from pianistid_core.batches import Batch
 from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import SplitError
-from pianistid_core.loader import Batch, ClipDataset, make_loader
+from pianistid_core.loader import ClipDataset, make_loader
 from pianistid_core.midi import write_midi
 from tiny import PIANISTS, make_notes, tiny_config
 

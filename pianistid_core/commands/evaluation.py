@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import DataLoader
 
+    from pianistid_core.batches import Batch
     from pianistid_core.checkpoints import LoadedModel
     from pianistid_core.datasets.cache import NoteCache
     from pianistid_core.evaluation import AblationRow, Metrics
-    from pianistid_core.loader import Batch
 
 log = logging.getLogger(__name__)
 
