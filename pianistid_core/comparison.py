@@ -19,7 +19,8 @@ from pianistid_core.intervals import wilson
 
 # What two trainings of one experiment may differ in: chance, names, and where and how fast they ran.
 OF_THE_SEED = frozenset(
-    {"seed", "run", "experiment", "device", "num_workers", "num_threads", "checkpoint_cfg", "mlflow_cfg"}
+    {"seed", "run", "experiment", "device", "num_workers", "num_threads", "channels_last", "compile"}
+    | {"fused_optimiser", "roll_form", "checkpoint_cfg", "mlflow_cfg"}
 )
 
 

@@ -205,6 +205,44 @@ class RunConfig:
         high=1024,
         level="advanced",
     )
+    precision: str = option(
+        "float32",
+        label="Precision",
+        help=(
+            "The numbers training computes with: float32 as the paper did, or bf16, which a recent GPU takes several "
+            "times faster and a CPU slower. Weights stay float32."
+        ),
+        choices=("float32", "bf16"),
+        level="advanced",
+    )
+    channels_last: bool = option(
+        False,
+        label="Channels last",
+        help="Lays the network's images out as GPUs like them, which is faster there and slower on a CPU.",
+        level="advanced",
+    )
+    compile: bool = option(
+        False,
+        label="Compile the network",
+        help="Lets torch make faster code of the network first, which takes a minute and pays on a GPU.",
+        level="advanced",
+    )
+    fused_optimiser: bool = option(
+        False,
+        label="Fused optimiser",
+        help="Moves all weights in one go where torch can do so on the device, instead of one after the other.",
+        level="advanced",
+    )
+    roll_form: str = option(
+        "float32",
+        label="Clips travel as",
+        help=(
+            "How clips reach the device: float32 as drawn, uint8 in a quarter of the size, or strokes, notes that the "
+            "device itself draws. The rolls are the same."
+        ),
+        choices=("float32", "uint8", "strokes"),
+        level="advanced",
+    )
 
     def cross_check(self, prefix: str) -> list[Fault]:
         """Finds what the sections do to each other: channels that do not fit, parts that do not agree."""

@@ -9,7 +9,10 @@ from pianistid_core.errors import RunError
 from pianistid_core.runs import CONFIG_FILE, REQUEST_FILE, Run
 
 # What may differ between a run and its continuation without making it another run.
-_MAY_CHANGE = ("epochs", "device", "num_workers", "num_threads", "checkpoint_cfg", "mlflow_cfg")
+_MAY_CHANGE = frozenset(
+    ("epochs", "device", "num_workers", "num_threads", "channels_last", "compile", "fused_optimiser", "roll_form")
+    + ("checkpoint_cfg", "mlflow_cfg")
+)
 
 
 def run_for(config: RunConfig, root: DataRoot) -> Run:

@@ -145,6 +145,11 @@ def test_defaults_are_those_of_the_paper() -> None:
         "num_workers": 0,
         "device": "auto",
         "num_threads": None,
+        "precision": "float32",
+        "channels_last": False,
+        "compile": False,
+        "fused_optimiser": False,
+        "roll_form": "float32",
     }
     extraction = {
         "melody": {"lower_bound": 21, "quantize_resolution": 0.01},
@@ -229,6 +234,9 @@ def test_a_checkpoint_section_given_in_part_keeps_the_other_defaults() -> None:
         ({"seed": -1}, "seed", "at least 0"),
         ({"num_workers": -1}, "num_workers", "at least 0"),
         ({"num_threads": 0}, "num_threads", "at least 1"),
+        ({"precision": "fp16"}, "precision", "float32, bf16"),
+        ({"roll_form": "stroke"}, "roll_form", "float32, uint8, strokes"),
+        ({"compile": "yes"}, "compile", "true or false"),
         ({"run": 5}, "run", "quotes"),
         ({"run": False}, "run", "quotes"),
         ({"run": "../x"}, "run", "leave out / and"),

@@ -84,7 +84,10 @@ def test_presets_are_whole_and_stand_alone() -> None:
         given = yaml.safe_load(preset.path.read_text())
         assert read_yaml(preset.path.read_bytes()) == given
         assert [key for key in to_dict(RunConfig()) if key in given] == list(given)
-        assert set(to_dict(RunConfig())) - set(given) <= {"num_workers", "device", "num_threads"}
+        assert set(to_dict(RunConfig())) - set(given) <= {
+            *("num_workers", "device", "num_threads"),
+            *("precision", "channels_last", "compile", "fused_optimiser", "roll_form"),
+        }
 
 
 def test_every_preset_survives_writing() -> None:
