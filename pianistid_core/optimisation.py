@@ -1,5 +1,7 @@
 """What makes the loss small: optimisers, schedules, and the triplet term, as a config names them."""
 
+import logging
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -7,15 +9,29 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pianistid_core.config import RunConfig, to_dict
 
+log = logging.getLogger(__name__)
+
 Scheduler = LRScheduler | ReduceLROnPlateau
 
 
 def make_optimiser(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that a config names, over all parameters of a model."""
+    """The optimiser that a config names, over all parameters of a model that is on its device already.
+
+    A fused one, where that was asked for and torch has it for the device.
+    """
+    if config.fused_optimiser:
+        try:
+            return _optimiser(config, model, fused=True)
+        except RuntimeError as error:
+            log.warning("torch has no fused optimiser for this device, so the usual one is used: %s", error)
+    return _optimiser(config, model, fused=None)
+
+
+def _optimiser(config: RunConfig, model: nn.Module, *, fused: bool | None) -> torch.optim.Optimizer:
     options = to_dict(config)["optim_cfg"]
     if config.optim_type == "adam":
-        return torch.optim.Adam(model.parameters(), **{**options, "betas": tuple(options["betas"])})
-    return torch.optim.SGD(model.parameters(), **options)
+        return torch.optim.Adam(model.parameters(), **{**options, "betas": tuple(options["betas"])}, fused=fused)
+    return torch.optim.SGD(model.parameters(), **options, fused=fused)
 
 
 def make_scheduler(config: RunConfig, optimiser: torch.optim.Optimizer) -> Scheduler | None:

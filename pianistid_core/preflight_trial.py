@@ -129,7 +129,7 @@ class Trial:
     def _check(self, name: str, action: Callable[[], str], needs: Sequence[str] = ()) -> None:
         if not all(self._is_ok(need) for need in needs):
             return
-        from pianistid_core.training import failure_in_words
+        from pianistid_core.failures import failure_in_words
 
         self.on_begin(name)
         began = time.perf_counter()
@@ -138,7 +138,8 @@ class Trial:
         except PianistIDError as error:
             ok, detail = False, str(error)
         except Exception as error:  # whatever it is, it would end the run as well
-            ok, detail = False, failure_in_words(error, self.config)
+            learner = self.learner if self._is_ok("Network") else None
+            ok, detail = False, failure_in_words(error, self.config, learner)
         self.checks[name] = Check(name, ok, detail, time.perf_counter() - began)
         self.on_check(self.checks[name])
 
@@ -236,7 +237,8 @@ class Trial:
         for number, (epoch, is_first, batch) in enumerate(self._training_batches(), start=1):
             skipped.update(reason for _, reason in batch.skipped)
             if len(batch.labels):
-                losses.append(self.learner.learn(batch, f"epoch {epoch + 1}, batch {number}").loss)
+                where = f"epoch {epoch + 1}, batch {number}"
+                losses.append(self._learn(batch, where))
             self._synchronise()
             now = time.perf_counter()
             if is_first and self.config.num_workers:
@@ -261,6 +263,14 @@ class Trial:
             f"{len(seconds) + 1} batches of {self.config.batch_size} clips in {_seconds(step_s)} each, the first in "
             f"{_seconds(first_s)}; loss {losses[-1]:.3f}{left_out}"
         )
+
+    def _learn(self, batch: "Batch", where: str) -> float:
+        """One step of training, waited for: its loss."""
+        from pianistid_core.learning import Sums
+
+        sums = Sums(self.device)
+        sums.add(self.learner.learn(batch, where))
+        return sums.read(where).loss_sum / sums.n_clips
 
     def _training_batches(self) -> "Iterator[tuple[int, bool, Batch]]":
         """Batches as training draws them, epoch after epoch: (epoch, whether it is a loader's first, batch)."""

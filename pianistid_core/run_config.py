@@ -10,8 +10,8 @@ from pianistid_core.runs import CONFIG_FILE, REQUEST_FILE, Run
 
 # What may differ between a run and its continuation without making it another run.
 _MAY_CHANGE = frozenset(
-    ("epochs", "device", "num_workers", "num_threads", "channels_last", "compile", "fused_optimiser", "roll_form")
-    + ("checkpoint_cfg", "mlflow_cfg")
+    {"epochs", "device", "num_workers", "num_threads", "channels_last", "compile", "fused_optimiser", "roll_form"}
+    | {"checkpoint_cfg", "mlflow_cfg"}
 )
 
 

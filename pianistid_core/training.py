@@ -270,8 +270,8 @@ class _Trainer:
     def _learn(self, batch: Batch, position: _Position) -> None:
         """One step of the optimiser."""
         step = self.learner.learn(batch, f"epoch {position.epoch + 1}, batch {position.batch + 1}")
-        position.loss_sum += step.loss * step.n_clips
-        position.n_correct += step.n_correct
+        position.loss_sum += float(step.loss_sum)
+        position.n_correct += int(step.n_correct)
         position.n_clips += step.n_clips
 
     def _close_epoch(self, epoch: int, row: dict[str, Any], test: Metrics) -> None:

@@ -30,8 +30,9 @@ LEVELS = [
     ["run_folder"],
     ["runs"],
     ["run_index", "run_filter", "trash", "intervals"],
-    ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "learning"],
-    ["mlflow_server", "sweep", "published", "queue_files"],
+    ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound"],
+    ["mlflow_server", "sweep", "published", "queue_files", "learning"],
+    ["failures"],
     ["training", "identify"],
     ["attribution", "neighbours", "profiles", "preflight_estimate"],
     ["preflight_trial"],
@@ -59,6 +60,7 @@ MAY_IMPORT_TORCH = {
     "optimisation",
     "devices",
     "learning",
+    "failures",
 } | {"attribution", "neighbours", "profiles", "preflight_trial"}
 
 

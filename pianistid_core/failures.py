@@ -1,0 +1,109 @@
+"""Why a run failed, in words and by kind; of a device without room, also the largest batch that fits."""
+
+import errno
+import gc
+import logging
+import traceback
+from collections.abc import Callable
+
+import torch
+
+from pianistid_core.config import RunConfig
+from pianistid_core.errors import DataError, MidiError
+from pianistid_core.learning import DivergedError, Learner
+from pianistid_core.run_log import FailureKind
+
+log = logging.getLogger(__name__)
+
+# How torch says that memory ran out where it has no error of its own for it.
+_OF_DEVICE = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_OF_MACHINE = ("can't allocate memory", "not enough memory")
+
+
+def failure_in_words(error: Exception, config: RunConfig, learner: Learner | None = None) -> str:
+    """One sentence on why a run failed, with what to do.
+
+    With the `learner` of the run, a device that ran out of memory is tried with smaller batches, by steps that change
+    the learner's weights: none of them may be saved afterwards.
+    """
+    if _is_of_device(error):
+        advice = f"lower batch_size (now {config.batch_size})"
+        return f"the device ran out of memory; {advice if learner is None else _smaller(error, config, learner)}"
+    if _is_of_machine(error):
+        return f"the machine ran out of memory; lower batch_size (now {config.batch_size}) or num_workers"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some space and resume"
+    if isinstance(error, FileNotFoundError):
+        return f"a file is missing: {error.filename}"
+    return f"{type(error).__name__}: {error}"
+
+
+def failure_kind(error: Exception) -> FailureKind | None:
+    """What kind of failure an error is; None when it is of no kind of its own."""
+    if _is_of_device(error) or _is_of_machine(error):
+        return "out of memory"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "disk full"
+    if isinstance(error, FileNotFoundError):
+        return "missing file"
+    if isinstance(error, DivergedError):
+        return "loss is not a number"
+    return "bad data" if isinstance(error, DataError | MidiError) else None
+
+
+def _is_of_device(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or _says(error, _OF_DEVICE)
+
+
+def _is_of_machine(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or _says(error, _OF_MACHINE)
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _smaller(error: Exception, config: RunConfig, learner: Learner) -> str:
+    # The frames that the error came through hold the batch and its activations.
+    traceback.clear_frames(error.__traceback__)
+    smallest = 2 if config.loss_type == "cce+triplet" else 1
+    largest = largest_batch(learner.try_batch, smallest=smallest, below=config.batch_size)
+    if largest is None:
+        return f"not even a batch of {smallest} fits, so choose a smaller network or another device"
+    return f"the largest batch that fits is {largest}, so set batch_size to {largest} (now {config.batch_size})"
+
+
+def largest_batch(step: Callable[[int], None], *, smallest: int, below: int) -> int | None:
+    """The largest number of clips from `smallest` on and under `below` whose step fits in memory; None: none does.
+
+    `step` takes a step on that many clips, and raises torch.OutOfMemoryError where there is no room.
+    """
+    fitting, too_many = None, below
+    n = max(smallest, below // 2)
+    while (fitting or smallest - 1) + 1 < too_many:
+        if _fits(step, n):
+            fitting = n
+        else:
+            too_many = n
+        n = max(smallest, too_many // 2) if fitting is None else (fitting + too_many) // 2
+    return fitting
+
+
+def _fits(step: Callable[[int], None], n: int) -> bool:
+    _free()
+    try:
+        step(n)
+    except Exception as error:
+        if not _is_of_device(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        return False
+    finally:
+        _free()
+    return True
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
