@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pianistid_core.errors import ModelError
+from pianistid_core.models.chance import Dropout, Dropout2d
 from pianistid_core.rolls import N_FRAMES, N_KEYS
 
 BLOCK_DROPOUT = 0.2
@@ -88,7 +89,13 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         first, rest = maps[:, : self.n_instance], maps[:, self.n_instance :]
-        return torch.cat([self.instance_norm(first), self.batch_norm(rest)], dim=1)
+        return torch.cat([self._by_instance(first), self.batch_norm(rest)], dim=1)
+
+    def _by_instance(self, maps: Tensor) -> Tensor:
+        if len(maps):
+            return cast(Tensor, self.instance_norm(maps))
+        # torch norms at least one instance; a process may hold none of a batch that others share.
+        return maps * self.instance_norm.weight.view(1, -1, 1, 1) + self.instance_norm.bias.view(1, -1, 1, 1)
 
 
 class AveragePooling(nn.Module):
@@ -144,7 +151,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self.dropout = nn.Dropout2d(BLOCK_DROPOUT)
+        self.dropout = Dropout2d(BLOCK_DROPOUT)
         self.norm = make_norm(norm_type, out_channels)
         self.pool_size = pool_size
 
@@ -175,7 +182,7 @@ class HeadLayer(nn.Module):
     def __init__(self, in_features: int, out_features: int, *, drop_first: bool = False) -> None:
         super().__init__()
         self.fc = nn.Linear(in_features, out_features)
-        self.dropout = nn.Dropout(HEAD_DROPOUT)
+        self.dropout = Dropout(HEAD_DROPOUT)
         self.drop_first = drop_first
 
     def forward(self, features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pianistid_core.models.blocks import PianistModel
+from pianistid_core.models.chance import Dropout, Dropout2d
 from pianistid_core.models.options import CompactOptions
 
 STEM_KEYS = 24
@@ -31,7 +32,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm1d(width)
         self.conv1 = nn.Conv1d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm1d(width)
-        self.dropout = nn.Dropout(BLOCK_DROPOUT)
+        self.dropout = Dropout(BLOCK_DROPOUT)
         self.conv2 = nn.Conv1d(width, width, 3, padding=1, bias=False)
 
     def forward(self, steps: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class CompactEncoder(nn.Module):
             2, stem_width, (STEM_KEYS, STEM_FRAMES), stride=(1, STEM_STRIDE), padding=(0, 1), bias=False
         ).to(memory_format=torch.channels_last)
         self.stem_norm = nn.BatchNorm2d(stem_width)
-        self.stem_dropout = nn.Dropout2d(BLOCK_DROPOUT)
+        self.stem_dropout = Dropout2d(BLOCK_DROPOUT)
         self.merge = nn.Conv1d(stem_width * REGISTERS, width, 3, padding=1, bias=False)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(BLOCKS)))
         self.norm = nn.BatchNorm1d(width)
@@ -88,7 +89,7 @@ class CompactModel(PianistModel):
             frame_pool=options.frame_pool,
         )
         self.encoder = CompactEncoder(stem_width=options.stem_width, width=options.width, frame_pool=options.frame_pool)
-        self.dropout = nn.Dropout(options.head_dropout)
+        self.dropout = Dropout(options.head_dropout)
         self.fc = nn.Linear(2 * options.width, num_classes)
 
     def forward_features(self, rolls: Tensor) -> Tensor:

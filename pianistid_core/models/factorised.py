@@ -20,6 +20,7 @@ from pianistid_core.models.blocks import (
     RecurrentBlock,
     make_pooling,
 )
+from pianistid_core.models.chance import DrawsChance, SelfAttention
 from pianistid_core.models.compact import CompactEncoder
 from pianistid_core.models.options import FactorisedOptions
 from pianistid_core.rolls import N_KEYS
@@ -93,7 +94,7 @@ def masked_average(embeddings: Tensor, kept: Tensor) -> Tensor:
     return (embeddings * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-class FactorisedModel(PianistModel):
+class FactorisedModel(DrawsChance, PianistModel):
     """Four encoders, one per concept, whose embeddings are masked, attended to and pooled before the head."""
 
     def __init__(self, options: FactorisedOptions, num_classes: int) -> None:
@@ -111,7 +112,7 @@ class FactorisedModel(PianistModel):
         for concept in CONCEPTS:
             self.add_module(f"{concept}_concept", _make_encoder(options))
         self.self_attention = (
-            nn.MultiheadAttention(width, options.num_attention_heads, dropout=ATTENTION_DROPOUT, batch_first=True)
+            SelfAttention(width, options.num_attention_heads, dropout=ATTENTION_DROPOUT)
             if options.use_attention
             else None
         )
@@ -179,7 +180,7 @@ class FactorisedModel(PianistModel):
         """Takes embeddings (B, 4, D) and what is kept of them (B, 4) to features (B, D)."""
         embeddings = embeddings * kept.unsqueeze(2)
         if self.self_attention is not None:
-            embeddings, _ = self.self_attention(embeddings, embeddings, embeddings, need_weights=False)
+            embeddings = self.self_attention(embeddings)
         if self.pool_type == "masked-avg":
             return masked_average(embeddings, kept)
         return cast(Tensor, self.pooling(embeddings.transpose(1, 2)))
@@ -189,12 +190,13 @@ class FactorisedModel(PianistModel):
         shape, device = embeddings.shape[:2], embeddings.device
         if not self.training or self.mask_probability == 0.0 or self.max_masked_concepts == 0:
             return torch.ones(shape, dtype=torch.bool, device=device)
-        clips = (shape[0], 1)
+        n_clips = self.n_drawn(shape[0])
+        clips = (n_clips, 1)
         hit = torch.rand(clips, device=device) < self.mask_probability
         masked = torch.randint(1, self.max_masked_concepts + 1, clips, device=device)
         # The ranks of independent draws are a random order, so "rank below n" is a random set of n concepts.
-        ranks = torch.rand(shape, device=device).argsort(dim=1).argsort(dim=1)
-        return ~(hit & (ranks < masked))
+        ranks = torch.rand((n_clips, shape[1]), device=device).argsort(dim=1).argsort(dim=1)
+        return self.own(~(hit & (ranks < masked)))
 
 
 def _concept_names(keep: Sequence[str | int]) -> Sequence[object]:
