@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pianistid_core.concepts import CONCEPTS, ExtractorOptions, concept_rolls
-from pianistid_core.errors import Fault
+from pianistid_core.concepts import CONCEPTS, DrawnNotes, ExtractorOptions, draw_concepts
+from pianistid_core.errors import ExtractionError, Fault
 from pianistid_core.midi import Notes, augment
-from pianistid_core.rolls import Roll, piano_roll
+from pianistid_core.rolls import N_FRAMES, N_KEYS, NO_NOTES, Roll, heard_notes, rasterise
 from pianistid_core.schema import option
 
 MAX_JITTER_S = 15.0
@@ -95,11 +95,29 @@ def draw_clip(notes: Notes, options: ClipOptions, rng: np.random.Generator) -> R
     ExtractionError
         When this draw has no notes, or no chords where harmony is kept; another draw may have some.
     """
+    channels = draw_channels(notes, options, rng)
+    roll = np.zeros((len(channels), N_KEYS, N_FRAMES), np.float32)
+    for out, drawn in zip(roll, channels, strict=True):
+        normalised = options.normalize_velocity
+        rasterise(out, drawn.starts_s, drawn.ends_s, drawn.pitches, drawn.velocities, normalised=normalised)
+    return roll
+
+
+def draw_channels(notes: Notes, options: ClipOptions, rng: np.random.Generator) -> list[DrawnNotes]:
+    """What `draw_clip` paints: the notes of each channel, in the order of painting.
+
+    Raises
+    ------
+    ExtractionError
+        As `draw_clip`.
+    """
     if options.data_augmentation and rng.random() < options.augmentation_probability:
         notes = augment(notes, rng)
     clip_start = rng.uniform(0.0, MAX_JITTER_S) if options.jitter_start else 0.0
-    normalised = options.normalize_velocity
-    if not options.multichannel:
-        return piano_roll(notes, clip_start, normalised=normalised)
-    kept = [CONCEPTS[index] for index in options.use_concepts]
-    return concept_rolls(notes, clip_start, rng, concepts=kept, options=options.extractor_cfg, normalised=normalised)
+    if options.multichannel:
+        kept = [CONCEPTS[index] for index in options.use_concepts]
+        return list(draw_concepts(notes, clip_start, rng, concepts=kept, options=options.extractor_cfg).values())
+    heard = heard_notes(notes, clip_start)
+    if not len(heard):
+        raise ExtractionError(NO_NOTES)
+    return [DrawnNotes(heard.starts_s, heard.ends_s, heard.pitches, heard.velocities, np.arange(len(heard)))]

@@ -34,7 +34,7 @@ from pianistid_core.rolls import (
 from pianistid_core.schema import closest, option
 
 CONCEPTS = ("melody", "harmony", "rhythm", "dynamics")
-_RANDOM_PITCHES = (21, 108)  # half open: 21 to 107, as the paper drew them
+RANDOM_PITCHES = (21, 108)  # half open: 21 to 107, as the paper drew them
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,17 @@ def concepts_problem(names: Sequence[object]) -> str | None:
     return f"there is no concept {unknown!r}; the concepts are {', '.join(CONCEPTS)}{hint}"
 
 
-def evaluation_rng(notes: Notes) -> np.random.Generator:
-    """A generator seeded by the notes themselves, so that a result never depends on order, file name or workers."""
+def evaluation_seed(notes: Notes) -> int:
+    """A number that the notes themselves give, so that a result never depends on order, file name or workers."""
     checksum = 0
     for array in (notes.onsets_s, notes.offsets_s, notes.pitches, notes.velocities):
         checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
-    return np.random.default_rng(checksum)
+    return checksum
+
+
+def evaluation_rng(notes: Notes) -> np.random.Generator:
+    """A generator seeded by the notes (`evaluation_seed`)."""
+    return np.random.default_rng(evaluation_seed(notes))
 
 
 def concept_rolls(
@@ -217,8 +222,8 @@ def draw_concepts(
         raise ExtractionError(NO_NOTES)
     generator = evaluation_rng(notes) if rng is None else np.random.default_rng(rng)
     # Both are drawn whichever concepts are kept, so that one channel's keys never depend on the others.
-    rhythm_pitches = generator.integers(*_RANDOM_PITCHES, size=len(heard))
-    dynamics_pitches = generator.integers(*_RANDOM_PITCHES, size=len(heard))
+    rhythm_pitches = generator.integers(*RANDOM_PITCHES, size=len(heard))
+    dynamics_pitches = generator.integers(*RANDOM_PITCHES, size=len(heard))
     drawn: dict[str, DrawnNotes] = {}
     if "melody" in concepts:
         drawn["melody"] = melody(heard, options.melody)
@@ -231,13 +236,26 @@ def draw_concepts(
     return drawn
 
 
+def no_melody(options: MelodyOptions) -> str:
+    """Why a clip has no melody."""
+    return f"no melody in the clip: no note reaches MIDI pitch {options.lower_bound}"
+
+
+def no_chords(options: HarmonyOptions) -> str:
+    """Why a clip has no harmony."""
+    return (
+        f"no chords in the clip: {options.minimum_notes} distinct pitches never begin within "
+        f"{1000 * options.quantize_resolution:g} ms of each other"
+    )
+
+
 def melody(heard: HeardNotes, options: MelodyOptions) -> DrawnNotes:
     """The skyline: of the notes that share a quantised onset the highest, each 30 s / n long, velocity 127."""
     steps = _grid_steps(heard.starts_s, options.quantize_resolution)
     high_enough = heard.pitches >= options.lower_bound
     steps, pitches = steps[high_enough], heard.pitches[high_enough]
     if not len(steps):
-        raise ExtractionError(f"no melody in the clip: no note reaches MIDI pitch {options.lower_bound}")
+        raise ExtractionError(no_melody(options))
     starts = _group_starts(steps)
     highest = np.maximum.reduceat(pitches, starts)
     on_top = np.flatnonzero(pitches == np.repeat(highest, np.diff(starts, append=len(steps))))
@@ -262,10 +280,7 @@ def harmony(heard: HeardNotes, options: HarmonyOptions) -> DrawnNotes:
     is_chord = sizes >= options.minimum_notes
     n_chords = int(is_chord.sum())
     if n_chords == 0:
-        raise ExtractionError(
-            f"no chords in the clip: {options.minimum_notes} distinct pitches never begin within "
-            f"{1000 * options.quantize_resolution:g} ms of each other"
-        )
+        raise ExtractionError(no_chords(options))
     slots = np.repeat(np.cumsum(is_chord) - 1, sizes)
     in_chord = np.repeat(is_chord, sizes)
     starts_s, ends_s = _equal_slots(n_chords)

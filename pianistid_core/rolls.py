@@ -25,7 +25,7 @@ MINIMUM_LENGTH_S = 0.01
 MAX_VELOCITY = 127
 NO_NOTES = "no notes in the clip: nothing longer than 10 ms begins on the 88 keys in these 30 s"
 
-_FRAME_EDGES_S = np.linspace(0.0, CLIP_SECONDS, N_FRAMES + 1)
+FRAME_EDGES_S = np.linspace(0.0, CLIP_SECONDS, N_FRAMES + 1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,17 @@ def heard_notes(notes: Notes, clip_start: float = 0.0) -> HeardNotes:
     )
 
 
+def frames(
+    starts_s: npt.NDArray[np.float64], ends_s: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The frames in which n notes sound: from the first up to, not with, the last; none where the two are equal."""
+    first = np.searchsorted(FRAME_EDGES_S, starts_s, side="right") - 1
+    last = np.searchsorted(FRAME_EDGES_S, ends_s, side="right")
+    np.clip(first, 0, N_FRAMES, out=first)
+    np.clip(last, first, N_FRAMES, out=last)
+    return first, last
+
+
 def rasterise(
     out: Roll,
     starts_s: npt.NDArray[np.float64],
@@ -79,10 +90,7 @@ def rasterise(
     With `normalised` the values are those that `normalise` would make of the roll, bit for bit, at the cost of the
     painted cells alone instead of four passes over the whole roll.
     """
-    first = np.searchsorted(_FRAME_EDGES_S, starts_s, side="right") - 1
-    last = np.searchsorted(_FRAME_EDGES_S, ends_s, side="right")
-    np.clip(first, 0, N_FRAMES, out=first)
-    np.clip(last, first, N_FRAMES, out=last)
+    first, last = frames(starts_s, ends_s)
     lengths = last - first
     ends = np.cumsum(lengths)
     # The flat index of every painted cell: each note's first cell, repeated, plus 0, 1, 2, ... within the note.
