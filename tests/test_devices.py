@@ -1,5 +1,8 @@
 """Devices: the one that a config names, or a sentence when it is not there."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -21,3 +24,26 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_the_environment_names_versions_and_device() -> None:
     found = environment(torch.device("cpu"))
     assert found["device"] == "cpu" and found["versions"]["torch"] == torch.__version__ and found["cpus"] >= 1
+
+
+FAULTS = """
+import resource, sys, torch
+from pianistid_core.devices import keep_memory
+
+if sys.argv[1] == "keep":
+    keep_memory()
+torch.ones(25_000_000)  # 100 MB; the first has to be handed out in any case
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(25_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc, the C library of most Linux systems, can be told so")
+def test_a_process_that_keeps_memory_is_not_handed_it_anew() -> None:
+    def faults(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("keep") < 100 < faults("let go")
