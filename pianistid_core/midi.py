@@ -16,6 +16,7 @@ What is done with real, dirty files (the same notes as pretty_midi gives, in the
 - Reading is bounded: `ReadLimits` caps bytes, tracks, events, notes and seconds before memory is taken for them.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -174,16 +175,37 @@ def read_midi(source: MidiSource, *, limits: ReadLimits = DEFAULT_LIMITS) -> Not
         return _read_bytes(_content(source, limits), limits)
     path = Path(source)
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
+        data = file_bytes(path, limits)
     except (OSError, ValueError) as error:
-        # ValueError: a path with a character that no file system takes.
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise MidiError(f"cannot open {str(path)!r}: {reason}") from error
+        raise cannot_open(path, error) from error
     try:
         return _read_bytes(data, limits)
     except MidiError as error:
         raise MidiError(f"{path.name!r}: {error}") from error
+
+
+def file_bytes(path: str | Path, limits: ReadLimits = DEFAULT_LIMITS) -> bytes:
+    """A file's bytes, no more than show that it is over the limit.
+
+    Raises: OSError when it cannot be read; ValueError when its name has a character that no file system takes.
+    """
+    with open(path, "rb", buffering=0) as file:
+        # As many as there are, and one more: room for the limit's 4 MB costs more than reading a clip.
+        wanted = min(os.fstat(file.fileno()).st_size, limits.max_bytes) + 1
+        data = file.read(wanted)
+        told_too_few = len(data) == wanted
+        while told_too_few and len(data) <= limits.max_bytes:
+            more = file.read(limits.max_bytes + 1 - len(data))
+            if not more:
+                break
+            data += more
+    return data
+
+
+def cannot_open(path: Path, error: OSError | ValueError) -> MidiError:
+    """What `read_midi` raises when a file cannot be opened."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return MidiError(f"cannot open {str(path)!r}: {reason}")
 
 
 def _content(file: IO[bytes], limits: ReadLimits) -> bytes:
