@@ -14,6 +14,7 @@
     ├── ModelError           an architecture, or an input to it, that cannot be
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── RunError             a run that is missing, busy or damaged
+    ├── ClusterError         a Ray cluster that cannot be reached or used
     ├── FilterError          a filter of runs that cannot be read
     ├── SoundError           the piano's sound cannot be made
     └── TrackingError        an experiment tracker that cannot be reached
@@ -97,6 +98,10 @@ class CheckpointError(PianistIDError):
 
 class RunError(PianistIDError):
     """A run that is missing, already running, or damaged."""
+
+
+class ClusterError(PianistIDError):
+    """A Ray cluster that cannot be reached, does not answer, or cannot train a run."""
 
 
 class SoundError(PianistIDError):

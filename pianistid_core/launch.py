@@ -14,23 +14,23 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
-from pianistid_core.processes import ProcessIdentity
+from pianistid_core.places import Cluster, checked, cluster_of, set_place
+from pianistid_core.processes import STOP_GRACE_S, TERMINATE_GRACE_S, ProcessIdentity, kill_tree
 from pianistid_core.queue_files import QueueFiles, holding, leave, withdraw
 from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
 from pianistid_core.runs import REQUEST_FILE, STARTING, WAITING, Run, StopKind
 
-STOP_GRACE_S = 30.0
-TERMINATE_GRACE_S = 10.0
+# What a run on a cluster has to end in: it is ended there as here, and then brought over.
+_CLUSTER_STOP_S = 600.0
 
 
-def start(config: RunConfig, root: DataRoot) -> Run:
-    """Starts training in the background, or goes on with a run that was stopped.
+def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
+    """Starts training in the background, here or on a cluster, or goes on with a run that was stopped.
 
     Raises
     ------
@@ -38,8 +38,11 @@ def start(config: RunConfig, root: DataRoot) -> Run:
         When the run is running already, was trained with another config, or its folder cannot be written.
     SplitError
         When the data root has no such split.
+    ClusterError
+        When the cluster is not described as one can be; whether it is there, the run will say.
     """
     run = run_for(config, root)
+    cluster = None if cluster is None else checked(cluster, root)
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
     with holding(run) as place:
@@ -50,6 +53,7 @@ def start(config: RunConfig, root: DataRoot) -> Run:
                 raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
             leave(run, place)
             run.save_text(REQUEST_FILE, to_yaml(config))
+            set_place(run, cluster, anew=not config.checkpoint_cfg.load_checkpoints)
             run.clear_stop()
             run.set_state("queued", STARTING, epochs=config.epochs)
     _spawn(run, root)
@@ -92,14 +96,14 @@ def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> subprocess.Po
 
 
 def resume(run: Run, root: DataRoot) -> Run:
-    """Goes on with a run from its latest checkpoint, by its own config.
+    """Goes on with a run from its latest checkpoint, by its own config and where it trained before.
 
     Raises
     ------
     RunError
         When it is running, or has no config to go on with.
     """
-    return start(config_to_resume(run, root), root)
+    return start(config_to_resume(run, root), root, cluster=cluster_of(run))
 
 
 def stop(run: Run, kind: StopKind = "save") -> None:
@@ -123,35 +127,24 @@ def stop(run: Run, kind: StopKind = "save") -> None:
 def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_GRACE_S + TERMINATE_GRACE_S) -> None:
     """Asks a run to stop and waits until no process of it is left, ending it the hard way after `timeout_s`.
 
+    One on a cluster is ended there as one here would be, and waited for until it is brought over, 10 minutes at most.
+
     Raises
     ------
     RunError
         When it is not running.
     """
-    trainer = run.trainer()
+    trainer, away = run.trainer(), cluster_of(run) is not None
     stop(run, kind)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + (_CLUSTER_STOP_S if away else timeout_s)
     while (run.state().status in ("running", "queued") or _lives(trainer)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if trainer is not None:
+    if trainer is not None and not away:
         kill_tree(trainer)
 
 
 def _lives(process: ProcessIdentity | None) -> bool:
     return process is not None and process.alive()
-
-
-def kill_tree(identity: ProcessIdentity) -> None:
-    """Ends a process and all its descendants at once, if it is still that process."""
-    if not identity.alive():
-        return
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(identity.pid)
-        family = [*process.children(recursive=True), process]
-        for member in family:
-            with contextlib.suppress(psutil.Error):
-                member.kill()
-        psutil.wait_procs(family, timeout=5)
 
 
 def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) -> int:
@@ -166,9 +159,9 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
     elif not _take_claim(run, claim):
         return 0
-    command = [sys.executable, "-m", "pianistid_core", "train", "--config", str(run.path / REQUEST_FILE)]
+    away = cluster_of(run) is not None
     trainer = subprocess.Popen(
-        [*command, "--data-root", str(root)],
+        [sys.executable, "-m", *(_following(run) if away else _training(run, root))],
         env={**os.environ, "PIANISTID_CACHE": str(cache_dir)},
         stdin=subprocess.DEVNULL,
         preexec_fn=_heed_signals if os.name == "posix" else None,
@@ -181,7 +174,8 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
             run.set_state("running", STARTING, epochs=run.state().epochs, process=me, child=identity)
     asked: float | None = None
     while (code := trainer.poll()) is None:
-        asked = (asked or time.monotonic()) if run.stop_request() else None
+        # Whoever follows a run on a cluster sees to it there, and ends by itself.
+        asked = (asked or time.monotonic()) if run.stop_request() and not away else None
         waited = time.monotonic() - asked if asked else 0.0
         if waited > STOP_GRACE_S + TERMINATE_GRACE_S and identity is not None:
             kill_tree(identity)
@@ -195,6 +189,14 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         last_line = run.log_tail(1) or f"exit status {code}"
         run.set_state("failed", f"it could not start: {last_line}", epochs=run.state().epochs)
     return code
+
+
+def _training(run: Run, root: Path) -> list[str]:
+    return ["pianistid_core", "train", "--config", str(run.path / REQUEST_FILE), "--data-root", str(root)]
+
+
+def _following(run: Run) -> list[str]:
+    return ["pianistid_core.cluster_follower", str(run.path)]
 
 
 def _take_claim(run: Run, claim: Path) -> bool:

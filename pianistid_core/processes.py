@@ -4,6 +4,7 @@ A process number alone is reused sooner or later. With the moment of its start a
 process for ever.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ import psutil
 
 # Where a boot is only known by its time: more than clocks are corrected by, less than between most restarts.
 _CLOCK_CORRECTION_S = 300.0
+# How long a trainer that was asked to stop has until it is told by a signal, and then until it is killed.
+STOP_GRACE_S = 30.0
+TERMINATE_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,19 @@ class ProcessIdentity:
             return abs(float(self.boot) - float(now)) <= _CLOCK_CORRECTION_S
         except ValueError:
             return False
+
+
+def kill_tree(identity: ProcessIdentity) -> None:
+    """Ends a process and all its descendants at once, if it is still that process."""
+    if not identity.alive():
+        return
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(identity.pid)
+        family = [*process.children(recursive=True), process]
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        psutil.wait_procs(family, timeout=5)
 
 
 def boot_id() -> str:

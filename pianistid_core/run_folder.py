@@ -30,6 +30,7 @@ CONFIG_FILE = "config.yaml"
 REQUEST_FILE = "request.yaml"
 METRICS_FILE = "metrics.jsonl"
 QUEUED_FILE = "queued.json"
+PLACE_FILE = "place.json"
 STARTING = "starting"
 WAITING = "waiting in the queue"
 _START_WITHIN_S = 60.0

@@ -3,6 +3,7 @@
     config.yaml             the resolved config, complete            figures/epoch_005_confusionmatrix.png
     request.yaml            what a background start was asked for    confusion/epoch_005.json
     queued.json             its entry in the queue, while it waits
+    place.json              the Ray cluster that trains it, if one does
     run.json                when and by what it was made             mlflow.json   its MLflow run
     state.json              what the trainer last said of itself     evaluation/<split>.json, ablation/<split>.json
     exit.json               how the trainer's process ended          checkpoint_010.pth       after 10 epochs
@@ -38,6 +39,7 @@ from pianistid_core.run_folder import (
     CHECKPOINT,
     CONFIG_FILE,
     METRICS_FILE,
+    PLACE_FILE,
     QUEUED_FILE,
     REQUEST_FILE,
     STARTING,
@@ -55,9 +57,9 @@ from pianistid_core.run_labels import RunLabels
 from pianistid_core.run_log import Failure, LogLine, chosen, failure_of, shared_log_file, tail_lines
 
 __all__ = [
-    "CONFIG_FILE", "LABELS_FILE", "METRICS_FILE", "QUEUED_FILE", "REQUEST_FILE", "SPARKLINE_VALUES", "STARTING",
-    "STATUSES", "STOP_KINDS", "WAITING", "Confusion", "Failure", "LogLine", "RecordingOutcome", "Run", "RunLabels",
-    "RunState", "RunSummary", "Status", "StopKind", "describe_time", "find_runs", "list_runs",
+    "CONFIG_FILE", "LABELS_FILE", "METRICS_FILE", "PLACE_FILE", "QUEUED_FILE", "REQUEST_FILE", "SPARKLINE_VALUES",
+    "STARTING", "STATUSES", "STOP_KINDS", "WAITING", "Confusion", "Failure", "LogLine", "RecordingOutcome", "Run",
+    "RunLabels", "RunState", "RunSummary", "Status", "StopKind", "describe_time", "find_runs", "list_runs",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
