@@ -4,13 +4,15 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pianistid_core.bulk_midi import BulkReading
+from pianistid_core.datasets import building
 from pianistid_core.datasets import cache as cache_module
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
@@ -36,7 +38,7 @@ def age(root: DataRoot) -> None:
 @pytest.fixture
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as old enough to be known by their times at once."""
-    monkeypatch.setattr(cache_module, "_SETTLED_NS", -1_000_000_000)
+    monkeypatch.setattr(building, "_SETTLED_NS", -1_000_000_000)
 
 
 @pytest.fixture
@@ -60,18 +62,19 @@ def clip(root: DataRoot, name: str = "jtd/b/clip_001.mid") -> Path:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many files have been parsed since the last call."""
     calls: list[bytes] = []
-    real = cache_module.read_midi
+    real = building.read_many
 
-    def counting(data: bytes) -> Notes:
-        calls.append(data)
-        return real(data)
+    def counting(datas: Iterable[bytes]) -> BulkReading:
+        taken = list(datas)
+        calls.extend(taken)
+        return real(taken)
 
     def count() -> int:
         number = len(calls)
         calls.clear()
         return number
 
-    monkeypatch.setattr(cache_module, "read_midi", counting)
+    monkeypatch.setattr(building, "read_many", counting)
     return count
 
 
@@ -137,14 +140,54 @@ class TestContents:
         open_note_cache(root, "mine", "train")
         assert sorted(root.path.rglob("*")) == before
 
-    def test_processes_give_the_same(self, root: DataRoot) -> None:
+    def test_processes_give_the_same(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(building, "_CLIPS_PER_WORKER", 2)
+        monkeypatch.setattr(building, "_CLIPS_PER_TASK", 2)
         seen: list[tuple[int, int]] = []
         fingerprint = open_note_cache(
             root, "mine", "train", workers=2, progress=lambda done, total: seen.append((done, total))
         ).fingerprint
         shutil.rmtree(root.cache_dir)
         assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
-        assert seen[-1] == (6, 6)
+        assert seen == [(2, 6), (4, 6), (6, 6)]
+
+    def test_all_notes_lie_side_by_side(self, root: DataRoot) -> None:
+        cache = open_note_cache(root, "mine", "train")
+        assert len(cache.packed) == len(cache)
+        for i in range(len(cache)):
+            assert cache.packed.notes(i).onsets_s.tolist() == cache.notes(i).onsets_s.tolist()
+        assert cache.packed.starts.dtype == np.int64
+
+    def test_names_are_those_of_the_files_whatever_their_letters(self, root: DataRoot) -> None:
+        track = "jtd/Köln-\u65e5\u672c"
+        (root.clips_dir / "jtd/b").rename(root.clips_dir / track)
+        entries = (SplitEntry("jtd/a", 0, 60.0), SplitEntry(track, 1, 60.0))
+        write_split(root, Split("mine", ("Ann", "Bob"), {"train": entries}), overwrite=True)
+        cache = open_note_cache(root, "mine", "train")
+        assert list(cache.recordings) == ["jtd/a", track]
+        assert cache.clip_names[-1] == f"{track}/clip_001.mid"
+        assert all(clip(root, name).is_file() for name in cache.clip_names)
+        assert f"{track}/clip_000.mid" in cache.clip_names
+        with pytest.raises(IndexError):
+            cache.clip_names[3]
+
+    def test_clips_are_written_as_they_are_read(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(building, "_CLIPS_PER_TASK", 2)
+        happened: list[str] = []
+        read, add = building._read_some, building.Writer.add
+
+        def reading(clips: Sequence[building.Clip]) -> building.Read:
+            happened.append(f"read {len(clips)}")
+            return read(clips)
+
+        def adding(writer: building.Writer, clips: Sequence[building.Clip], some: building.Read) -> None:
+            happened.append(f"written {len(clips)}")
+            add(writer, clips, some)
+
+        monkeypatch.setattr(building, "_read_some", reading)
+        monkeypatch.setattr(building.Writer, "add", adding)
+        open_note_cache(root, "mine", "train")
+        assert happened == ["read 2", "written 2"] * 3
 
 
 class TestBrokenClips:
@@ -183,7 +226,7 @@ class TestReuse:
         self, root: DataRoot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fingerprint = open_note_cache(root, "mine", "train").fingerprint
-        monkeypatch.setattr(cache_module, "_content", lambda clip: pytest.fail(f"{clip.name} was read"))
+        monkeypatch.setattr(building, "content_of", lambda clip: pytest.fail(f"{clip.name} was read"))
         assert open_note_cache(root, "mine", "train").fingerprint == fingerprint
 
     @pytest.mark.usefixtures("settle")
@@ -213,7 +256,7 @@ class TestReuse:
         # Written again within one tick of the file system's clock, a file keeps its time, and may keep its size.
         open_note_cache(root, "mine", "train")
         looked_into: list[str] = []
-        monkeypatch.setattr(cache_module, "_content", lambda clip: looked_into.append(clip.name) or "")
+        monkeypatch.setattr(building, "content_of", lambda clip: looked_into.append(clip.name) or "")
         open_note_cache(root, "mine", "train")
         assert len(looked_into) == 6
 
@@ -243,9 +286,102 @@ class TestReuse:
         other = DataRoot(tmp_path / "elsewhere")
         assert open_note_cache(other, "mine", "train").fingerprint == open_note_cache(root, "mine", "train").fingerprint
 
+    def test_another_reader_makes_another_cache(
+        self, root: DataRoot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = open_note_cache(root, "mine", "train")
+        real = Path.read_bytes
+
+        def changed(path: Path) -> bytes:
+            return real(path) + (b"# changed" if path.name == "compiled_midi.py" else b"")
+
+        monkeypatch.setattr(Path, "read_bytes", changed)
+        cache_module._maker.cache_clear()
+        try:
+            after = open_note_cache(root, "mine", "train")
+        finally:
+            cache_module._maker.cache_clear()
+        assert after.folder != before.folder
+        assert after.fingerprint == before.fingerprint
+        assert not caplog.records
+
+
+@pytest.mark.usefixtures("settle")
+class TestFilesThatChangeWhileTheyAreRead:
+    @pytest.fixture
+    def meddling(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+        """Writes another clip right after the clips were read, so many times; gives the numbers of the readings."""
+
+        def meddle(times: int) -> list[int]:
+            real, readings = building.read_many, [0]
+
+            def interrupted(datas: Iterable[bytes]) -> BulkReading:
+                reading = real(list(datas))
+                readings[0] += 1
+                if readings[0] <= times:
+                    # As long as before, so that only the time tells.
+                    data = bytearray(clip(root).read_bytes())
+                    key = data.index(0x90) + 1
+                    data[key] = (data[key] + 1) % 128
+                    clip(root).write_bytes(bytes(data))
+                    status = clip(root).stat()
+                    os.utime(clip(root), ns=(status.st_atime_ns, status.st_mtime_ns + readings[0]))
+                return reading
+
+            monkeypatch.setattr(building, "read_many", interrupted)
+            return readings
+
+        return meddle
+
+    def test_are_read_again(
+        self, root: DataRoot, meddling: Callable[[int], list[int]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        readings = meddling(1)
+        cache = open_note_cache(root, "mine", "train")
+        assert readings == [2]
+        assert "changed while they were read" in caplog.text
+        assert cache.notes(2).pitches.tolist() == read_midi(clip(root)).pitches.tolist()
+        assert open_note_cache(root, "mine", "train").fingerprint == cache.fingerprint
+        assert readings == [2]
+
+    def test_that_never_stop_changing_are_an_error_and_nothing_is_remembered(
+        self, root: DataRoot, meddling: Callable[[int], list[int]]
+    ) -> None:
+        readings = meddling(100)
+        with pytest.raises(DataRootError, match="changed 3 times while they were read: wait"):
+            open_note_cache(root, "mine", "train")
+        assert not list((root.cache_dir / "notes").glob("pointers/*"))
+        readings[0] = 100
+        cache = open_note_cache(root, "mine", "train")
+        assert cache.notes(2).pitches.tolist() == read_midi(clip(root)).pitches.tolist()
+
+    def test_the_fingerprint_is_of_the_bytes_that_were_parsed(
+        self, root: DataRoot, meddling: Callable[[int], list[int]]
+    ) -> None:
+        listing = building.Listing(root, root.split("mine").part("train"), ("jtd", "pijama"))
+        before = listing.fingerprint()
+        meddling(100)
+        with pytest.raises(DataRootError):
+            open_note_cache(root, "mine", "train")
+        [first] = (root.cache_dir / "notes").glob(f"{before[:32]}-*")
+        old = NoteCache(first, ("Ann", "Bob"), ("jtd", "pijama"))
+        assert old.notes(2).pitches.tolist() != read_midi(clip(root)).pitches.tolist()
+        assert listing.fingerprint() != before
+
 
 class TestDamage:
-    @pytest.mark.parametrize("name", ["onsets_s.npy", "pitches.npy", "labels.npy", "index.json"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "onsets_s.npy",
+            "pitches.npy",
+            "starts.npy",
+            "labels.npy",
+            "recordings.npy",
+            "file_names_starts.npy",
+            "index.json",
+        ],
+    )
     @pytest.mark.parametrize("how", ["gone", "cut", "flipped", "empty"])
     def test_is_mended(self, root: DataRoot, name: str, how: str) -> None:
         before = open_note_cache(root, "mine", "train")

@@ -214,16 +214,21 @@ class DataRoot:
 
         Raises: DataRootError when `track` is not "source/recording".
         """
+        folder, names = self.clip_names(track)
+        return [folder / name for name in names]
+
+    def clip_names(self, track: str) -> tuple[Path, list[str]]:
+        """The folder of one recording and, as `clip_paths`, the names of the clips in it."""
         if not is_track(track):
             raise DataRootError(f"track {track!r} is not of the form source/recording")
         folder = self.clips_dir / track
         try:
-            names = [entry.name for entry in os.scandir(folder) if _CLIP_NAME.fullmatch(entry.name)]
+            names = [name for name in os.listdir(folder) if _CLIP_NAME.fullmatch(name)]
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return folder, []
         except OSError as error:
             raise DataRootError(f"cannot list {folder}: {error.strerror}") from error
-        return [folder / name for name in sorted(names, key=lambda name: (_clip_number(name), name))]
+        return folder, sorted(names, key=lambda name: (_clip_number(name), name))
 
     def _described(self) -> Iterator[RecordingInfo]:
         if self.recordings_file.is_file():
