@@ -196,7 +196,7 @@ class Learner:
         except (DivergedError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # if it is not the compiler's, the next line raises it again
-            log.warning("the network cannot be compiled here (%s), so it runs as it is", _first_line(error))
+            log.warning("the network cannot be compiled here (%s), so it runs as it is", _short(error))
             self._compiled = None
             self._restore(before)
             result = self._gradients(self._pass, batch, where, weight)
@@ -292,9 +292,8 @@ class Learner:
             torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
 
 
-def _first_line(error: Exception) -> str:
-    text = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {text[:200]}"
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 # --- parts of a config -----------------------------------------------------------------------------------------------
