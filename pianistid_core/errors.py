@@ -10,7 +10,8 @@
     │   ├── ArchiveError     an archive that is broken or not safe to unpack
     │   ├── ImportSourceError  a source that cannot be imported
     │   ├── SplitError       a split that is missing, contradictory or impossible
-    │   └── FetchError       a download that failed
+    │   ├── FetchError       a download that failed
+    │   └── LoaderError      batches that can no longer be drawn
     ├── ModelError           an architecture, or an input to it, that cannot be
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── RunError             a run that is missing, busy or damaged
@@ -86,6 +87,10 @@ class SplitError(DataError):
 
 class FetchError(DataError):
     """A download that failed: offline, refused, incomplete or altered."""
+
+
+class LoaderError(DataError):
+    """Batches that can no longer be drawn: the processes that draw them die."""
 
 
 class ModelError(PianistIDError):

@@ -1,47 +1,49 @@
 """From cached notes to batches of rolls.
 
 Every draw has a generator of its own, seeded by (seed, epoch, clip, attempt) in training and by the notes in
-evaluation, so that a batch depends neither on the number of workers nor on the order or what was drawn before it.
+evaluation, so that a batch depends neither on the number of workers, nor on the form in which it comes, nor on the
+order or what was drawn before it. That is also why a loader whose worker dies can start again and change nothing.
 """
 
+import logging
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import Generic, Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pianistid_core.batches import Batch
-from pianistid_core.clips import ClipOptions, draw_clip
-from pianistid_core.concepts import evaluation_rng
+from pianistid_core.batches import AnyBatch, Batch, Form, PackedBatch, PackedRolls, Skipped, StrokeBatch
+from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import ExtractionError
-from pianistid_core.rolls import N_FRAMES, N_KEYS, Roll
+from pianistid_core.drawing import Chance, Rolls, Room, compiled_rolls, draw, without
+from pianistid_core.errors import LoaderError
+from pianistid_core.strokes import Strokes
 
 DEFAULT_SEED = 42
 DEFAULT_BATCH_SIZE = 20
 MAX_DRAWS = 10
 _POSITIVE_STREAM = 1 << 20
+_NO_SECOND_CLIP = "its pianist has no second clip to compare it with"
+_AHEAD = 2
+
+IntArray = npt.NDArray[np.int64]
+_log = logging.getLogger(__name__)
+AnyForm = TypeVar("AnyForm", bound=AnyBatch)
 
 
-@dataclass(frozen=True)
-class Example:
-    """One drawn clip, or the reason why it could not be drawn."""
+class ClipDataset(Dataset[Batch]):
+    """The clips of one part of a split, drawn anew each epoch in training and always alike in evaluation.
 
-    clip: int
-    label: int
-    recording: int
-    roll: Roll | None
-    positive: Roll | None = None
-    reason: str = ""
-
-
-class ClipDataset(Dataset[Example]):
-    """The clips of one part of a split, drawn anew each epoch in training and always alike in evaluation."""
+    What it holds itself is a number a clip; the notes stay in the cache's memory map.
+    """
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class ClipDataset(Dataset[Example]):
         self.clips: npt.NDArray[np.int64] = np.linspace(0, len(cache), n, endpoint=False).astype(np.int64)
         self.epoch = 0
         self._draws = MAX_DRAWS if training and (options.data_augmentation or options.jitter_start) else 1
+        self._room = Room()
+        self._same_class = _SameClass(self.labels[self.clips]) if with_positives else None
 
     @classmethod
     def open(
@@ -102,57 +106,250 @@ class ClipDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> Example:
-        clip = int(self.clips[index])
-        label, recording = int(self.labels[clip]), int(self.cache.recording_ids[clip])
-        try:
-            roll = self._draw(clip, stream=0)
-            positive = self._draw_positive(clip) if self.with_positives else None
-        except ExtractionError as error:
-            return Example(clip, label, recording, None, reason=str(error))
-        return Example(clip, label, recording, roll, positive)
+    def __getitem__(self, index: int) -> Batch:
+        """One clip, as a batch of one."""
+        batch = self.draw([index])
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a clip was drawn as {type(batch).__name__}")
+        return batch
 
-    def _draw(self, clip: int, stream: int) -> Roll:
-        notes = self.cache.notes(clip)
-        if not self.training:
-            return draw_clip(notes, self.options, evaluation_rng(notes))
-        for attempt in range(self._draws):
-            rng = np.random.default_rng([self.seed, self.epoch, clip, stream + attempt])
-            try:
-                return draw_clip(notes, self.options, rng)
-            except ExtractionError:
-                if attempt == self._draws - 1:
-                    raise
-        raise ExtractionError("no draw was tried")
+    def draw(self, indices: Sequence[int], form: Form = "float32") -> AnyBatch:
+        """Draws some clips of the current epoch as a batch; those that cannot be drawn are listed as skipped."""
+        clips = self.clips[np.asarray(indices, np.int64)]
+        rolls, reasons = self._draw(clips, form, stream=0)
+        positives = None
+        if self._same_class is not None:
+            rolls, positives = self._with_positives(indices, rolls, reasons, form)
+        kept = clips[[not reason for reason in reasons]]
+        about = (self.labels[kept], self.cache.recording_ids[kept], kept)
+        skipped = [(int(clip), reason) for clip, reason in zip(clips, reasons, strict=True) if reason]
+        return _batch(rolls, positives, about, skipped, normalised=self.options.normalize_velocity)
 
-    def _draw_positive(self, clip: int) -> Roll:
-        others = self.clips[(self.labels[self.clips] == self.labels[clip]) & (self.clips != clip)]
-        if not len(others):
-            raise ExtractionError("its pianist has no second clip to compare it with")
-        rng = np.random.default_rng([self.seed, self.epoch, clip, 2 * _POSITIVE_STREAM])
-        return self._draw(int(rng.choice(others)), stream=_POSITIVE_STREAM)
+    def _draw(self, clips: IntArray, form: Form, stream: int) -> tuple[Rolls, list[str]]:
+        chance = Chance(self.seed, self.epoch, stream, self._draws, self.training)
+        return draw(self.cache.packed, clips.tolist(), self.options, chance, form, self._room)
+
+    def _with_positives(
+        self, indices: Sequence[int], rolls: Rolls, reasons: list[str], form: Form
+    ) -> tuple[Rolls, Rolls]:
+        """Draws another clip of its class for each clip drawn; leaves out, with the reason, those that have none."""
+        drawn = [i for i, reason in enumerate(reasons) if not reason]
+        partners = [self._partner(indices[i]) for i in drawn]
+        chosen = np.array([partner for partner in partners if partner is not None], np.int64)
+        positives, why_not = self._draw(self.clips[chosen], form, stream=_POSITIVE_STREAM)
+        answers = iter(why_not)
+        for i, partner in zip(drawn, partners, strict=True):
+            reasons[i] = _NO_SECOND_CLIP if partner is None else next(answers)
+        return without(rolls, [slot for slot, i in enumerate(drawn) if reasons[i]]), positives
+
+    def _partner(self, index: int) -> int | None:
+        """Another index of the same class, chosen by seed, epoch and clip; None where there is none."""
+        rng = np.random.default_rng([self.seed, self.epoch, int(self.clips[index]), 2 * _POSITIVE_STREAM])
+        return None if self._same_class is None else self._same_class.other(index, rng)
+
+
+class _SameClass:
+    """Chooses among the clips of one class without looking through all; `labels` (n,) are the clips' classes."""
+
+    def __init__(self, labels: IntArray) -> None:
+        self._labels = labels
+        # Class by class, and within each in the order of the clips.
+        self._order = np.argsort(labels, kind="stable")
+        self._starts = np.searchsorted(labels, np.arange(labels.max(initial=-1) + 2), sorter=self._order)
+
+    def other(self, index: int, rng: np.random.Generator) -> int | None:
+        """Any index of the same class but this one, each as likely."""
+        start, end = self._starts[self._labels[index]], self._starts[self._labels[index] + 1]
+        if end - start < 2:
+            return None
+        members = self._order[start:end]
+        number = int(rng.integers(0, len(members) - 1))
+        return int(members[number + (number >= np.searchsorted(members, index))])
+
+
+def _batch(
+    rolls: Rolls,
+    positives: Rolls | None,
+    about: tuple[IntArray, IntArray, IntArray],
+    skipped: Skipped,
+    *,
+    normalised: bool,
+) -> AnyBatch:
+    labels, recordings, clips = (torch.from_numpy(array) for array in about)
+    if isinstance(rolls, PackedRolls):
+        return PackedBatch(rolls, labels, recordings, clips, cast("PackedRolls | None", positives), skipped, normalised)
+    if isinstance(rolls, Strokes):
+        return StrokeBatch(rolls, labels, recordings, clips, cast("Strokes | None", positives), skipped, normalised)
+    return Batch(rolls, labels, recordings, clips, cast("torch.Tensor | None", positives), skipped)
 
 
 class _EpochBatches(Sampler[list[int]]):
-    """The batches of the data set's current epoch, from `start_batch` on."""
+    """This process's part of the batches of the data set's current epoch, from `start_batch` on."""
 
-    def __init__(self, dataset: ClipDataset, batch_size: int, shuffle: bool, start_batch: int) -> None:
+    def __init__(
+        self, dataset: ClipDataset, batch_size: int, shuffle: bool, start_batch: int, share: tuple[int, int]
+    ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.start_batch = start_batch
+        self.share = share
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = np.random.default_rng([self.dataset.seed, self.dataset.epoch]).permutation(order)
+        rank, world = self.share
         for start in range(self.start_batch * self.batch_size, len(order), self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+            batch = order[start : start + self.batch_size]
+            yield batch[len(batch) * rank // world : len(batch) * (rank + 1) // world].tolist()
 
     def __len__(self) -> int:
         return max(0, -(-len(self.dataset) // self.batch_size) - self.start_batch)
 
 
+class _Drawn(Dataset[Batch]):
+    """A data set whose batches come in one form, as a DataLoader asks for them."""
+
+    def __init__(self, dataset: ClipDataset, form: Form) -> None:
+        self.dataset = dataset
+        self.form = form
+
+    def __getitems__(self, indices: list[int]) -> AnyBatch:
+        return self.dataset.draw(indices, self.form)
+
+
+class Loader(Generic[AnyForm]):
+    """The batches of a data set's current epoch; as many times as they are asked for."""
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        start_batch: int,
+        form: Form,
+        share: tuple[int, int],
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.num_workers = num_workers
+        self.start_batch = start_batch
+        self.form = form
+        self.share = share
+
+    def __len__(self) -> int:
+        return len(self._batches_from(self.start_batch))
+
+    def __iter__(self) -> Iterator[AnyForm]:
+        """Gives the batches.
+
+        Raises
+        ------
+        LoaderError
+            When a worker dies, and another one when the loader has started again after the last batch it gave.
+        """
+        given = 0
+        try:
+            for batch in self._drawn(self.start_batch):
+                given += 1
+                yield batch
+            return
+        except _WorkerDied as error:
+            _log.warning("%s; the loader starts again, with the same batches, from number %d", error, given)
+        try:
+            yield from self._drawn(self.start_batch + given)
+        except _WorkerDied as error:
+            raise LoaderError(
+                f"{error}, twice: this machine may lack memory for {self.num_workers} workers with batches of "
+                f"{self.batch_size}; take fewer, or num_workers: 0, which draws in the training process"
+            ) from error
+
+    def _batches_from(self, start_batch: int) -> _EpochBatches:
+        return _EpochBatches(self.dataset, self.batch_size, self.shuffle, start_batch, self.share)
+
+    def _drawn(self, start_batch: int) -> Iterator[AnyForm]:
+        # Once here, so that workers that are forked have the compiled code already.
+        compiled_rolls()
+        loader: DataLoader[AnyForm] = DataLoader(
+            _Drawn(self.dataset, self.form),  # type: ignore[arg-type]
+            batch_sampler=self._batches_from(start_batch),
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_the_trainer,
+            # Its own generator, so that making a loader never moves the one that dropout draws from.
+            generator=torch.Generator().manual_seed(0),
+        )
+        try:
+            batches = _quietly_started(loader)
+        except OSError as error:
+            raise _WorkerDied(f"no process that draws clips could be started ({error})") from error
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if self.num_workers and _says_that_a_worker_died(error):
+                    raise _WorkerDied("a process that draws clips died") from error
+                raise
+            yield batch
+            del batch  # so that its memory is free before the next one is asked for
+
+
+class _WorkerDied(Exception):
+    """A worker process is gone, or none could be started."""
+
+
+def _quietly_started(loader: "DataLoader[AnyForm]") -> Iterator[AnyForm]:
+    """Starts workers whose death is noticed when the next batch is asked for.
+
+    torch would also raise an error the moment a child dies, in whatever the main thread is doing: in the middle of a
+    training step, for one, where nobody can tell what is done and what is not.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
+    return batches
+
+
+def _says_that_a_worker_died(error: BaseException) -> bool:
+    """Whether an error of a DataLoader is about its workers, not one that was raised in a worker's own code."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text.startswith("DataLoader worker (pid")
+    # What a worker sends is fetched from it; one that died meanwhile can no longer be reached.
+    return not text.startswith("Caught") or "in pin memory thread" in text
+
+
+@overload
+def make_loader(
+    dataset: ClipDataset,
+    *,
+    batch_size: int = ...,
+    shuffle: bool = ...,
+    num_workers: int = ...,
+    start_batch: int = ...,
+    form: Literal["float32"] = ...,
+    share: tuple[int, int] = ...,
+) -> Loader[Batch]: ...
+@overload
+def make_loader(
+    dataset: ClipDataset,
+    *,
+    batch_size: int = ...,
+    shuffle: bool = ...,
+    num_workers: int = ...,
+    start_batch: int = ...,
+    form: Form,
+    share: tuple[int, int] = ...,
+) -> Loader[AnyBatch]: ...
 def make_loader(
     dataset: ClipDataset,
     *,
@@ -160,40 +357,74 @@ def make_loader(
     shuffle: bool = False,
     num_workers: int = 0,
     start_batch: int = 0,
-) -> "DataLoader[Batch]":
+    form: Form = "float32",
+    share: tuple[int, int] = (0, 1),
+) -> Loader[Batch] | Loader[AnyBatch]:
     """Batches of one epoch, in a random order that depends on seed and epoch alone, or in the data set's own.
 
-    `start_batch` leaves out the first batches, for an epoch that was interrupted.
+    `start_batch` leaves out the first batches, for an epoch that was interrupted. `form` says how rolls travel: as they
+    are, as bytes, or as strokes that the device paints (see `batches`). `share` is this process's rank among how many:
+    of each batch it gives the process's part, a run of clips that may be one shorter than others', or empty.
     """
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,  # type: ignore[arg-type]
-        batch_sampler=_EpochBatches(dataset, batch_size, shuffle, start_batch),
-        collate_fn=collate,
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_trainer,
-        # Its own generator, so that making a loader never moves the one that dropout draws from.
-        generator=torch.Generator().manual_seed(0),
-    )
-    return loader
-
-
-def collate(examples: list[Example]) -> Batch:
-    """Stacks drawn clips into a batch; those that could not be drawn are listed as skipped."""
-    drawn = [example for example in examples if example.roll is not None]
-    positives = [example.positive for example in drawn if example.positive is not None]
-    return Batch(
-        _stack([example.roll for example in drawn if example.roll is not None]),
-        torch.tensor([example.label for example in drawn], dtype=torch.int64),
-        torch.tensor([example.recording for example in drawn], dtype=torch.int64),
-        torch.tensor([example.clip for example in drawn], dtype=torch.int64),
-        _stack(positives) if positives else None,
-        [(example.clip, example.reason) for example in examples if example.roll is None],
+        start_batch=start_batch,
+        form=form,
+        share=share,
     )
 
 
-def _stack(rolls: list[Roll]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(rolls)) if rolls else torch.empty(0, 1, N_KEYS, N_FRAMES)
+def ahead(loader: Loader[AnyForm]) -> Iterator[AnyForm]:
+    """The loader's batches; without workers, a thread draws the next ones while the last one is computed with.
+
+    The thread ends with the iterator, also when that is closed early. What goes wrong in it is raised here.
+    """
+    if loader.num_workers:
+        yield from loader
+        return
+    drawn: SimpleQueue[AnyForm | BaseException | None] = SimpleQueue()
+    room, stopped = Semaphore(_AHEAD), threading.Event()
+    thread = Thread(target=_draw_ahead, args=(iter(loader), drawn, room, stopped), name="draw-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            match drawn.get():
+                case None:
+                    return
+                case BaseException() as error:
+                    raise error
+                case batch:
+                    room.release()
+                    yield batch
+                    del batch
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()
+
+
+def _draw_ahead(
+    batches: Iterator[AnyForm],
+    drawn: "SimpleQueue[AnyForm | BaseException | None]",
+    room: Semaphore,
+    stopped: threading.Event,
+) -> None:
+    try:
+        while True:
+            room.acquire()
+            if stopped.is_set():
+                return
+            drawn.put(next(batches, None))
+    except BaseException as error:
+        drawn.put(error)
+
+
+def _as_it_is(batch: AnyForm) -> AnyForm:
+    """A batch is drawn whole: there is nothing to collate."""
+    return batch
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from pianistid_core.batches import Batch
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
@@ -20,7 +19,7 @@ from pianistid_core.evaluation import (
     measure,
     predict,
 )
-from pianistid_core.loader import ClipDataset, collate, make_loader
+from pianistid_core.loader import ClipDataset, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.runs import Confusion
 from tiny import PIANISTS, tiny_config
@@ -152,7 +151,7 @@ def test_only_a_factorised_model_can_be_ablated(clips: ClipDataset) -> None:
         ablate(build_model("cnn", {}, 3), make_loader(clips, batch_size=4, shuffle=False), CPU, PIANISTS)
 
 
-def test_a_part_without_any_drawable_clip_is_refused() -> None:
-    empty: list[Batch] = [collate([])]
+def test_a_part_without_any_drawable_clip_is_refused(clips: ClipDataset) -> None:
+    empty = [clips.draw([])]
     with pytest.raises(DataError, match="no clip"):
         predict(factorised(), empty, CPU)
