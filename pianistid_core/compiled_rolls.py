@@ -254,7 +254,7 @@ def _draw_clip(
         if len(seeds.by_notes):
             words[0] = seeds.by_notes[b]
         else:
-            n_words = _clip_words(seeds, clips[b], attempt, words)
+            n_words = clip_words(seeds, clips[b], attempt, words)
         seed(state, words, n_words)
         heard = _hear(notes, clips[b], rules, state, work)
         code = _stroke(heard, rules, channels, state, edges_s, work, b * len(channels) * N_KEYS, strokes, n, ends)
@@ -264,7 +264,7 @@ def _draw_clip(
 
 
 @compiled
-def _clip_words(seeds: Any, clip: int, attempt: int, words: Any) -> int:
+def clip_words(seeds: Any, clip: int, attempt: int, words: Any) -> int:
     """Writes the 32-bit words of (seed, epoch, clip, stream + attempt); gives their number."""
     n = len(seeds.prefix)
     words[:n] = seeds.prefix
