@@ -84,7 +84,7 @@ def _n_checkpoints(config: RunConfig) -> int:
 
 
 def _n_figures(config: RunConfig) -> int:
-    from pianistid_core.training import FIGURE_EVERY_EPOCHS
+    from pianistid_core.keeping import FIGURE_EVERY_EPOCHS
 
     epochs = config.epochs
     return len({1, epochs, *range(FIGURE_EVERY_EPOCHS, epochs + 1, FIGURE_EVERY_EPOCHS)}) + 1

@@ -347,7 +347,7 @@ class Trial:
     def _save_and_load(self) -> str:
         from pianistid_core.checkpoints import load_state, read_checkpoint
         from pianistid_core.devices import peak_memory_bytes
-        from pianistid_core.training import CHECKPOINT_FORMAT
+        from pianistid_core.keeping import CHECKPOINT_FORMAT
 
         in_the_way = next((place for place in self.run.path.parents if place.exists() and not place.is_dir()), None)
         if in_the_way is not None:

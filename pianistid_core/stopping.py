@@ -1,7 +1,7 @@
 """How a training is asked to stop: by signal, or by a request in its run."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -13,6 +13,21 @@ ENDINGS: dict[StopKind, tuple[Status, str]] = {
     "finish": ("finished", "finished early, on request"),
     "discard": ("stopped", "discarded on request"),
 }
+
+
+# As processes that train together tell each other; 0 is to go on.
+_KINDS: tuple[StopKind, ...] = ("save", "finish", "discard")
+
+
+def number_of(kind: StopKind | None) -> int:
+    """A request to stop as a number, 0 for none."""
+    return 0 if kind is None else 1 + _KINDS.index(kind)
+
+
+def first_of(numbers: Iterable[int]) -> StopKind | None:
+    """What several processes agree on, each of which was asked for the number it gives; None when all go on."""
+    asked = min((number for number in numbers if number), default=None)
+    return None if asked is None else _KINDS[asked - 1]
 
 
 class Stop(Exception):

@@ -3,93 +3,128 @@
 `train` reads from top to bottom as the story of a run: data, model, then for every epoch a training pass, a test pass
 and the scheduler; after the last, a validation pass. It can be stopped at any batch and taken up again at that batch,
 and the numbers are those of a run that was never stopped: draws depend on (seed, epoch, clip) alone, torch's generator
-is set anew each epoch, and a checkpoint in the middle of an epoch holds its state.
+is set anew each epoch, and a checkpoint in the middle of an epoch holds its state. Several processes may train one run
+together: each takes its share of every batch, all draw for the whole of it, and the first alone writes.
 """
 
-import errno
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pianistid_core.batches import Batch
-from pianistid_core.checkpoints import load_state, read_checkpoint
-from pianistid_core.config import RunConfig, flatten, to_dict, to_yaml
+from pianistid_core.batches import AnyBatch, Form
+from pianistid_core.checkpoints import read_checkpoint
+from pianistid_core.config import RunConfig, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
-from pianistid_core.datasets.root import DataRoot
-from pianistid_core.devices import choose_device, environment, peak_memory_bytes
-from pianistid_core.errors import CheckpointError, DataError, MidiError, PianistIDError, RunError
+from pianistid_core.datasets.root import PARTS, DataRoot
+from pianistid_core.devices import environment, peak_memory_bytes, reset_peak_memory
+from pianistid_core.errors import CheckpointError, DataError, PianistIDError, RunError
 from pianistid_core.evaluation import Metrics, measure, predict
-from pianistid_core.learning import DivergedError, Learner, class_names_of, clips_of
-from pianistid_core.loader import ClipDataset, make_loader
+from pianistid_core.failures import failure_in_words, failure_kind
+from pianistid_core.keeping import Keeper
+from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips_of
+from pianistid_core.loader import ClipDataset, Loader, ahead, make_loader
+from pianistid_core.models.chance import Share
+from pianistid_core.peer_watch import PeerError
+from pianistid_core.peers import Peers
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import holding, leave
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_log import FailureKind
 from pianistid_core.runs import WAITING, Run, RunState, Status
-from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
-from pianistid_core.tracking import Tracker, open_tracker
+from pianistid_core.sharing import (
+    for_learner,
+    joined_predictions,
+    no_predictions,
+    refuse_what_cannot_be_shared,
+    sharing,
+)
+from pianistid_core.stopping import ENDINGS, Signalled, Stop, first_of, number_of, on_signals
 
 log = logging.getLogger(__name__)
 
-FIGURE_EVERY_EPOCHS = 5
-CHECKPOINT_FORMAT = 1
-_PROGRESS_EVERY_S = 0.5
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass
 class _Position:
-    """How far training has come: completed epochs, batches of the next, and that epoch's sums so far."""
+    """How far training has come: completed epochs, batches of the next, and what that epoch gave so far.
 
+    Sums and skipped clips are this process's; `n_clips` counts those of all.
+    """
+
+    sums: Sums
     epoch: int = 0
     batch: int = 0
-    loss_sum: float = 0.0
-    n_correct: int = 0
     n_clips: int = 0
     seconds: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def next_epoch(self) -> "_Position":
-        return _Position(self.epoch + 1)
+    @property
+    def where(self) -> str:
+        """ "epoch 3, batch 12": the batch at hand."""
+        return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
 
 
-def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgress | None = None) -> RunState:
+def train(
+    config: RunConfig,
+    root: DataRoot,
+    run: Run,
+    *,
+    on_progress: OnProgress | None = None,
+    peers: Peers | None = None,
+) -> RunState:
     """Trains a run to its end, or goes on with it from its latest checkpoint.
 
     `on_progress` is told (phase, done, total). SIGINT and SIGTERM, and a stop request in the run, end it after the
-    batch at hand, with a checkpoint. The state it ends in is returned, and kept in the run.
+    batch at hand, with a checkpoint. The state it ends in is returned, and kept in the run. `peers` are the processes
+    that train this run together, each of which calls this; `config.batch_size` counts the clips of all.
 
     Raises
     ------
     RunError
         When another process trains this run or the queue is starting it, when it was trained with another config, or
         when its loss is no number.
+    PeerError
+        When one of the peers failed or died.
     SplitError
         When the data root has no such split.
     PianistIDError
         When data, model or checkpoint are not what the config says. The run then stands as failed, with the reason.
     """
+    peers = peers or Peers.alone()
     # What can be refused is refused before anything is written.
-    device = choose_device(config.device)
+    device = peers.device(config.device)
     root.split(config.data_split_dir)
+    refuse_what_cannot_be_shared(config, peers)
+    lock = FileLock(run.path / "lock")
+    with peers.joined(device, lambda lost: _end_from_outside(config, run, peers, lock, lost)):
+        try:
+            peers.from_first(lambda: _take(config, run, lock))
+            with _logging_to(run) if peers.first else nullcontext(), on_signals() as signalled:
+                _train(config, root, run, device, peers, lock, signalled, on_progress or _nobody)
+        finally:
+            lock.release()
+    return run.state()
+
+
+def _take(config: RunConfig, run: Run, lock: FileLock) -> None:
+    """Makes sure that this process, and no other, trains a run."""
     resumable_checkpoint(config, run)
     if run.state().reason == WAITING:
         # Or the queue would train it a second time; what it starts itself does not wait any more.
         with holding(run) as place:
             leave(run, place)
     run.make()
-    lock = FileLock(run.path / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -98,11 +133,11 @@ def train(config: RunConfig, root: DataRoot, run: Run, *, on_progress: OnProgres
         raise RunError(
             f"run {run.id} is already being trained{by}; stop it first, or choose another run name"
         ) from error
-    try:
-        with _logging_to(run), on_signals() as signalled:
-            return _train(config, root, run, device, signalled, on_progress or (lambda phase, done, total: None))
-    finally:
-        lock.release()
+    # A request from before this training is none of its business, unless it came while the supervisor started it.
+    me = ProcessIdentity.of()
+    if run.trainer() not in (me, ProcessIdentity.of(os.getppid())):
+        run.clear_stop()
+    run.set_state("running", epochs=config.epochs, process=me)
 
 
 def _train(
@@ -110,39 +145,68 @@ def _train(
     root: DataRoot,
     run: Run,
     device: torch.device,
+    peers: Peers,
+    lock: FileLock,
     signalled: Signalled,
     on_progress: OnProgress,
-) -> RunState:
-    # A request from before this training is none of its business, unless it came while the supervisor started it.
-    me = ProcessIdentity.of()
-    if run.trainer() not in (me, ProcessIdentity.of(os.getppid())):
-        run.clear_stop()
-    run.set_state("running", epochs=config.epochs, process=me)
+) -> None:
+    """Trains from beginning to end, and says in the run how it ended."""
+    keeper = Keeper(config, run if peers.first else None)
     trainer: _Trainer | None = None
     status: Status = "interrupted"
     reason = "interrupted at once; resume to go on from its latest checkpoint"
     failure: FailureKind | None = None
+    lost: PeerError | None = None
     try:
-        trainer = _Trainer(config, root, run, device, signalled, on_progress)
+        trainer = _Trainer(config, root, run, device, peers, keeper, signalled, on_progress)
         trainer.fit()
         status, reason = "finished", ""
     except Stop as stop:
         status, reason = ENDINGS[stop.kind]
-    except PianistIDError as error:
-        status, reason, failure = "failed", str(error), failure_kind(error)
-        log.error("run %s failed: %s", run.id, reason)
-        raise
-    except Exception as error:
-        status, reason, failure = "failed", failure_in_words(error, config), failure_kind(error)
+    except Exception as raised:
+        error = peers.explained(raised)
+        lost = error if isinstance(error, PeerError) else None
+        reason, failure = _why(error, config, None if trainer is None or peers.many else trainer.learner)
+        status = "failed"
+        peers.last_words(reason, failure)
+        if isinstance(error, PianistIDError):
+            log.error("run %s failed: %s", run.id, reason)
+            raise error from (raised if error is not raised else error.__cause__)
         log.exception("run %s failed: %s", run.id, reason)
         raise RunError(reason) from error
     finally:
-        run.set_state(status, reason, epochs=config.epochs, failure=failure)
-        run.clear_stop()
-        if trainer is not None:
-            trainer.tracker.end("FINISHED" if status == "finished" else "KILLED" if status == "stopped" else "FAILED")
+        if _speaks(peers, lost, lock):
+            run.set_state(status, reason, epochs=config.epochs, failure=failure)
+            run.clear_stop()
+        keeper.end(status)
     log.info("run %s %s%s", run.id, status, f": {reason}" if reason else "")
-    return run.state()
+
+
+def _why(error: Exception, config: RunConfig, learner: Learner | None) -> tuple[str, FailureKind | None]:
+    """Why a training failed, in words and by kind."""
+    if isinstance(error, PeerError):
+        return str(error), error.kind
+    if isinstance(error, PianistIDError):
+        return str(error), failure_kind(error)
+    return failure_in_words(error, config, learner), failure_kind(error)
+
+
+def _speaks(peers: Peers, lost: PeerError | None, lock: FileLock) -> bool:
+    """Whether this process says how the run ended: the first, or the second in place of a first that died."""
+    if peers.first:
+        return True
+    if peers.rank != 1 or lost is None or lost.rank != 0 or not lost.died:
+        return False
+    with suppress(Timeout, OSError):  # the run's folder may be on another machine, or somebody trains it already
+        lock.acquire(timeout=0)
+    return lock.is_locked
+
+
+def _end_from_outside(config: RunConfig, run: Run, peers: Peers, lock: FileLock, lost: PeerError) -> None:
+    """Says how a run ended whose trainer cannot get out of its waiting for a lost peer."""
+    log.error("run %s failed: %s", run.id, lost)
+    if _speaks(peers, lost, lock):
+        run.set_state("failed", str(lost), epochs=config.epochs, failure=lost.kind)
 
 
 class _Trainer:
@@ -154,46 +218,42 @@ class _Trainer:
         root: DataRoot,
         run: Run,
         device: torch.device,
+        peers: Peers,
+        keeper: Keeper,
         signalled: Signalled,
         on_progress: OnProgress,
     ) -> None:
-        self.config, self.run, self.device = config, run, device
+        self.config, self.run, self.device, self.peers, self.keeper = config, run, device, peers, keeper
         self.signalled, self.on_progress = signalled, on_progress
-        self.tracker = Tracker.off()
-        self._last_progress = 0.0
+        self.share = Share()
+        self.position = _Position(Sums(device))
         self._epoch_s: float | None = None
-        self.position = _Position()
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        resumable = resumable_checkpoint(config, run)
+        reset_peak_memory(device)
+        resumable = peers.from_first(lambda: _saved(config, run))
 
-        self.caches = {part: self._open_cache(root, part) for part in ("train", "test", "validation")}
+        self.caches = {part: self._open_cache(root, part) for part in PARTS}
+        fingerprints = {part: cache.fingerprint for part, cache in self.caches.items()}
+        peers.alike("the config", to_yaml(config))
+        peers.alike("the data set", str(fingerprints))
         self.class_names = class_names_of(config, self.caches["train"])
-        self.learner = Learner(config, self.device, len(self.class_names))
+        self.learner = Learner(
+            for_learner(config, peers),
+            device,
+            len(self.class_names),
+            wrap=sharing(peers, self.share),
+            batch_size=-(-config.batch_size // peers.world),
+        )
         self.model, self.optimiser = self.learner.model, self.learner.optimiser
         self.scheduler = self.learner.scheduler
         self.train_clips = self._dataset("train", training=True)
         if resumable is not None:
-            self._resume(resumable)
+            self._resume(*resumable)
         else:
-            run.clear()
-
-        run.save_text("config.yaml", to_yaml(config))
-        run.save_json("environment.json", environment(self.device))
-        fingerprints = {part: cache.fingerprint for part, cache in self.caches.items()}
-        run.save_json("data.json", {"split": config.data_split_dir, "parts": fingerprints})
+            keeper.start_over()
+        keeper.begin(root, environment=environment(device), fingerprints=fingerprints, goes_on=resumable is not None)
         self._introduce(root)
-        self.tracker = open_tracker(
-            config.mlflow_cfg,
-            root_path=root.path if root.writable() else root.checkpoints_dir.parent,
-            experiment=config.experiment,
-            run_name=config.run,
-            parameters=flatten(config),
-            saved_run_id=(run.read_json("mlflow.json") or {}).get("run_id") if resumable is not None else None,
-        )
-        if self.tracker.run_id is not None:
-            about = {"run_id": self.tracker.run_id, "experiment_id": self.tracker.experiment_id}
-            run.save_json("mlflow.json", about)
 
     # --- the loop ---
 
@@ -230,59 +290,52 @@ class _Trainer:
         if position.batch == 0:
             torch.manual_seed(epoch_seed(self.config.seed, position.epoch))
         self.train_clips.set_epoch(position.epoch)
-        loader = make_loader(
-            self.train_clips,
-            batch_size=self.config.batch_size,
-            shuffle=True,
-            num_workers=self.config.num_workers,
-            start_batch=position.batch,
-        )
+        loader = self._loader(self.train_clips, start_batch=position.batch)
         n_batches = position.batch + len(loader)
         self.model.train()
-        for batch in loader:
-            self._check_stop(position, began)
+        for batch in ahead(loader):
+            n_clips = self._meet(len(batch), position, began)
             position.skipped.update(reason for _, reason in batch.skipped)
-            if len(batch.labels):
-                self._learn(batch, position)
+            if n_clips:
+                self._learn(batch, n_clips)
+            position.n_clips += n_clips
             position.batch += 1
-            elapsed = time.perf_counter() - began
-            self._show(
-                "train",
-                position.batch,
-                n_batches,
-                seconds=elapsed,
-                loss=position.loss_sum / max(1, position.n_clips),
-                clips_per_second=position.n_clips / max(1e-9, position.seconds + elapsed),
+            self._show("train", position.batch, n_batches, position.seconds + time.perf_counter() - began)
+        totals, skipped = self._totals()
+        if totals.n_clips == 0:
+            raise DataError(
+                f"no clip of the training part could be drawn; the first: {next(iter(skipped), 'it is empty')}"
             )
-        if position.n_clips == 0:
-            reason = next(iter(position.skipped), "it is empty")
-            raise DataError(f"no clip of the training part could be drawn; the first: {reason}")
         position.seconds += time.perf_counter() - began
         return {
-            "train_loss": position.loss_sum / position.n_clips,
-            "train_clip_accuracy": position.n_correct / position.n_clips,
+            "train_loss": totals.loss_sum / totals.n_clips,
+            "train_clip_accuracy": totals.n_correct / totals.n_clips,
             "seconds": position.seconds,
-            "clips_per_second": position.n_clips / position.seconds,
-            "skipped": sum(position.skipped.values()),
-            "skipped_reasons": dict(position.skipped),
+            "clips_per_second": totals.n_clips / position.seconds,
+            "skipped": sum(skipped.values()),
+            "skipped_reasons": dict(skipped),
         }
 
-    def _learn(self, batch: Batch, position: _Position) -> None:
-        """One step of the optimiser."""
-        step = self.learner.learn(batch, f"epoch {position.epoch + 1}, batch {position.batch + 1}")
-        position.loss_sum += float(step.loss_sum)
-        position.n_correct += int(step.n_correct)
-        position.n_clips += step.n_clips
+    def _learn(self, batch: AnyBatch, n_clips: int) -> None:
+        """One step of the optimiser, on this process's share of a batch of n clips."""
+        # Gradients are averaged over the processes, and each is to count for its clips.
+        weight = self.peers.world * len(batch) / n_clips if self.peers.many else None
+        self.position.sums.add(self.learner.learn(batch.to_device(self.device), self.position.where, weight=weight))
+
+    def _totals(self) -> tuple[Totals, Counter[str]]:
+        """What the epoch gave so far, over all processes."""
+        parts = self.peers.gather((self.position.sums.read(self.position.where), self.position.skipped))
+        totals = Totals(
+            sum(part.loss_sum for part, _ in parts),
+            sum(part.n_correct for part, _ in parts),
+            sum(part.n_clips for part, _ in parts),
+        )
+        return totals, sum((skipped for _, skipped in parts), Counter())
 
     def _close_epoch(self, epoch: int, row: dict[str, Any], test: Metrics) -> None:
-        self.position = self.position.next_epoch()
-        last = epoch == self.config.epochs
-        if epoch % FIGURE_EVERY_EPOCHS == 0 or epoch == 1 or last:
-            self.run.save_confusion(epoch, test.confusion)
-            self.tracker.log_figure(self.run.path / "figures" / f"epoch_{epoch:03d}_confusionmatrix.png")
-        self.run.append_metrics(row)
-        self.tracker.log_epoch(row, epoch)
-        if epoch % self.config.checkpoint_cfg.checkpoint_after_n_epochs == 0 or last:
+        self.position = _Position(Sums(self.device), epoch)
+        self.keeper.epoch(row, test)
+        if epoch % self.config.checkpoint_cfg.checkpoint_after_n_epochs == 0 or epoch == self.config.epochs:
             self._save_checkpoint()
         log.info(
             "epoch %d/%d: train loss %.4f, clip accuracy %.3f | test loss %.4f, clip accuracy %.3f, "
@@ -298,16 +351,13 @@ class _Trainer:
         self._save_checkpoint(asked=True)
         if stop.kind == "finish":
             self.signalled.kind = None
-            self.run.clear_stop()
+            if self.peers.first:
+                self.run.clear_stop()
             self._validate()
 
     def _validate(self) -> None:
         metrics = self._evaluate("validation")
-        self.run.save_json("evaluation/validation.json", metrics.to_dict())
-        self.run.save_confusion("validation", metrics.confusion)
-        self.tracker.log_figure(self.run.path / "figures" / "validation_confusionmatrix.png")
-        if self.run.checkpoints():
-            self.tracker.log_model(self.run.latest_checkpoint())
+        self.keeper.validation(metrics)
         log.info(
             "validation: clip accuracy %.3f over %d clips, recording accuracy %.3f over %d recordings",
             *(metrics.clip_accuracy, metrics.n_clips, metrics.recording_accuracy, metrics.n_recordings),
@@ -315,16 +365,24 @@ class _Trainer:
 
     def _evaluate(self, part: str) -> Metrics:
         dataset = self._dataset(part, training=False)
-        loader = make_loader(
-            dataset, batch_size=self.config.batch_size, shuffle=False, num_workers=self.config.num_workers
-        )
-        predictions = predict(
-            self.model,
-            loader,
-            self.device,
-            on_batch=lambda done: self._show(part, done, len(loader)),
-            check=self._check_stop,
-        )
+        loader = self._loader(dataset)
+        skipped: list[tuple[int, str]] = []
+        try:
+            predictions = predict(
+                self.model,
+                _noting(skipped, ahead(loader)),
+                self.device,
+                on_batch=lambda done: self._show(part, done, len(loader)),
+                check=self._check_stop,
+                precision=self.config.precision,
+            )
+        except DataError:
+            if not self.peers.many:
+                raise
+            # The others may have clips of which something can be said.
+            predictions = no_predictions(skipped, len(self.class_names))
+        if self.peers.many:
+            predictions = joined_predictions(self.peers.gather(predictions))
         return measure(predictions, self.class_names, dataset.cache.recordings)
 
     # --- parts ---
@@ -333,11 +391,24 @@ class _Trainer:
         def progress(done: int, total: int) -> None:
             self._show(f"reading {part} clips", done, total)
 
-        self._check_stop()
-        return open_note_cache(root, self.config.data_split_dir, part, progress=progress)
+        self._meet()
+        split = self.config.data_split_dir
+        return self.peers.one_a_machine_first(lambda: open_note_cache(root, split, part, progress=progress))
 
     def _dataset(self, part: str, *, training: bool) -> ClipDataset:
         return clips_of(self.config, self.caches[part], training=training)
+
+    def _loader(self, dataset: ClipDataset, *, start_batch: int = 0) -> Loader[AnyBatch]:
+        """This process's share of the batches of a part."""
+        return make_loader(
+            dataset,
+            batch_size=self.config.batch_size,
+            shuffle=dataset.training,
+            num_workers=self.config.num_workers,
+            start_batch=start_batch,
+            form=cast(Form, self.config.roll_form),
+            share=self.peers.share,
+        )
 
     def _step_scheduler(self, test: Metrics) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -348,8 +419,11 @@ class _Trainer:
     def _introduce(self, root: DataRoot) -> None:
         """Logs what a researcher checks first: data, size of the network, batches an epoch."""
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        log.info("run %s on %s, %d pianists or sources", self.run.id, self.device, len(self.class_names))
+        together = f" and {self.peers.world - 1} more" if self.peers.many else ""
+        log.info("run %s on %s%s, %d pianists or sources", self.run.id, self.device, together, len(self.class_names))
         log.info("%s: %s parameters", self.config.encoder_module, f"{n_parameters:,}")
+        if self.peers.many and self.config.compile:
+            log.info("compile: true is for one process; %d of them run the network as it is", self.peers.world)
         for part, cache in self.caches.items():
             n_clips = len(self.train_clips if part == "train" else self._dataset(part, training=False))
             unreadable = f", {len(cache.unreadable)} unreadable left out" if cache.unreadable else ""
@@ -363,71 +437,83 @@ class _Trainer:
 
     # --- stopping and going on ---
 
-    def _check_stop(self, position: _Position | None = None, began: float = 0.0) -> None:
-        kind = self.signalled.kind or self.run.stop_request()
+    def _meet(self, n_clips: int = 0, position: _Position | None = None, began: float = 0.0) -> int:
+        """Meets the other processes between two batches: one that is to stop stops all, and shares are dealt.
+
+        `n_clips` are those of this process in the batch at hand; all processes' are given back.
+        """
+        # Only the first sees a request in the run, or processes could see it at different batches.
+        mine = self.signalled.kind or (self.run.stop_request() if self.peers.first else None)
+        rows = self.peers.numbers(n_clips, number_of(mine))
+        kind = first_of(number for _, number in rows)
         if kind is not None:
             if position is not None:
                 position.seconds += time.perf_counter() - began
             raise Stop(kind)
+        counts = [count for count, _ in rows]
+        self.share.start, self.share.count = sum(counts[: self.peers.rank]), n_clips
+        self.share.total = sum(counts)
+        return self.share.total
+
+    def _check_stop(self) -> None:
+        self._meet()
 
     def _save_checkpoint(self, *, asked: bool = False) -> None:
-        options = self.config.checkpoint_cfg
-        if not options.save_checkpoints and not asked:
+        if not self.config.checkpoint_cfg.save_checkpoints and not asked:
             return
         position = self.position
-        state = {
-            "format": CHECKPOINT_FORMAT,
-            **self.learner.state(),
-            "epoch": position.epoch,
-            "batch": position.batch,
-            "loss_sum": position.loss_sum,
-            "n_correct": position.n_correct,
-            "n_clips": position.n_clips,
-            "seconds": position.seconds,
-            "skipped": dict(position.skipped),
-            "config": to_dict(self.config),
-            "class_names": list(self.class_names),
-            "data_fingerprint": self.caches["train"].fingerprint,
-        }
-        path = self.run.save_checkpoint(
-            state, epoch=position.epoch, batch=position.batch, keep_old=not options.delete_old_checkpoints
+        totals, skipped = self._totals()
+        path = self.keeper.checkpoint(
+            {
+                **self.learner.state(),
+                "epoch": position.epoch,
+                "batch": position.batch,
+                "loss_sum": totals.loss_sum,
+                "n_correct": totals.n_correct,
+                "n_clips": totals.n_clips,
+                "seconds": position.seconds,
+                "skipped": dict(skipped),
+                "config": to_dict(self.config),
+                "class_names": list(self.class_names),
+                "data_fingerprint": self.caches["train"].fingerprint,
+            }
         )
-        log.info("checkpoint %s", path.name)
+        if path is not None:
+            log.info("checkpoint %s", path.name)
 
-    def _resume(self, path: Path) -> None:
-        saved = read_checkpoint(path)
+    def _resume(self, name: str, saved: dict[str, Any]) -> None:
         try:
             if list(saved["class_names"]) != list(self.class_names):
-                raise CheckpointError(f"{path.name} knows other pianists than split {self.config.data_split_dir!r}")
+                raise CheckpointError(f"{name} knows other pianists than split {self.config.data_split_dir!r}")
             if saved["data_fingerprint"] != self.caches["train"].fingerprint:
-                log.warning("the training clips have changed since %s was written", path.name)
-            load_state(self.model, saved["model_state_dict"], source=path.name)
-            self.optimiser.load_state_dict(saved["optimizer_state_dict"])
-            if self.scheduler is not None and saved["scheduler_state_dict"] is not None:
-                self.scheduler.load_state_dict(saved["scheduler_state_dict"])
-            torch.set_rng_state(saved["torch_rng"])
-            if self.device.type == "cuda" and saved["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
-            sums = {key: saved[key] for key in ("loss_sum", "n_correct", "n_clips", "seconds")}
-            self.position = _Position(saved["epoch"], saved["batch"], **sums, skipped=Counter(saved["skipped"]))
+                log.warning("the training clips have changed since %s was written", name)
+            self.learner.load(saved, source=name)
+            totals = Totals(saved["loss_sum"], saved["n_correct"], saved["n_clips"])
+            # What all processes gave so far is counted once, by the first.
+            sums = Sums(self.device, totals if self.peers.first else None)
+            skipped = Counter(saved["skipped"]) if self.peers.first else Counter()
+            where = (saved["epoch"], saved["batch"], saved["n_clips"], saved["seconds"])
+            self.position = _Position(sums, *where, skipped=skipped)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{path.name} does not hold what training goes on from ({type(error).__name__}: {error}); remove it to "
+                f"{name} does not hold what training goes on from ({type(error).__name__}: {error}); remove it to "
                 "go on from the one before, or choose another run name with --set run=NAME"
             ) from error
-        self.run.truncate_metrics(self.position.epoch)
+        self.keeper.go_on_after(self.position.epoch)
 
-    def _show(self, phase: str, done: int, total: int, **values: float) -> None:
+    def _show(self, phase: str, done: int, total: int, seconds: float = 0.0) -> None:
+        """Tells who looks at it where the training is; in a training pass, of so many seconds, also how it goes."""
         self.on_progress(phase, done, total)
-        now = time.monotonic()
-        if now - self._last_progress < _PROGRESS_EVERY_S and done < total:
+        if not self.keeper.wants_progress(is_last=done >= total):
             return
-        self._last_progress = now
+        values: dict[str, float] = {}
+        if phase == "train":
+            totals = self.position.sums.glance(self.position.where)
+            values["loss"] = totals.loss_sum / max(1, totals.n_clips)
+            values["clips_per_second"] = self.position.n_clips / max(1e-9, seconds)
         epoch = min(self.position.epoch + 1, self.config.epochs)
-        eta_s = self._eta_s(phase, done / max(1, total), values.pop("seconds", 0.0))
-        self.run.set_progress(
-            phase=phase, epoch=epoch, epochs=self.config.epochs, batch=done, batches=total, eta_s=eta_s, **values
-        )
+        eta_s = self._eta_s(phase, done / max(1, total), seconds)
+        self.keeper.progress(phase=phase, epoch=epoch, batch=done, batches=total, eta_s=eta_s, **values)
 
     def _eta_s(self, phase: str, share: float, seconds: float) -> float | None:
         """Seconds to the end, from the last epoch or else from what there is of this one; None before any batch."""
@@ -442,30 +528,21 @@ class _Trainer:
 # --- around the loop -------------------------------------------------------------------------------------------------
 
 
-def failure_in_words(error: Exception, config: RunConfig) -> str:
-    """One sentence on why a run failed, with what to do."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return f"the device ran out of memory; lower batch_size (now {config.batch_size})"
-    if isinstance(error, MemoryError):
-        return f"the machine ran out of memory; lower batch_size (now {config.batch_size}) or num_workers"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space and resume"
-    if isinstance(error, FileNotFoundError):
-        return f"a file is missing: {error.filename}"
-    return f"{type(error).__name__}: {error}"
+def _saved(config: RunConfig, run: Run) -> tuple[str, dict[str, Any]] | None:
+    """The checkpoint that a run goes on from, by name and content."""
+    path = resumable_checkpoint(config, run)
+    return None if path is None else (path.name, read_checkpoint(path))
 
 
-def failure_kind(error: Exception) -> FailureKind | None:
-    """What kind of failure an error is; None when it is of no kind of its own."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "disk full"
-    if isinstance(error, FileNotFoundError):
-        return "missing file"
-    if isinstance(error, DivergedError):
-        return "loss is not a number"
-    return "bad data" if isinstance(error, DataError | MidiError) else None
+def _noting(skipped: list[tuple[int, str]], batches: Iterator[AnyBatch]) -> Iterator[AnyBatch]:
+    """The same batches, with the clips that they skip noted down."""
+    for batch in batches:
+        skipped += batch.skipped
+        yield batch
+
+
+def _nobody(phase: str, done: int, total: int) -> None:
+    """Nobody looks at the progress."""
 
 
 @contextmanager

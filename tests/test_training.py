@@ -238,7 +238,7 @@ def test_each_kind_of_failure_is_kept_with_the_run(
 
 
 def test_the_progress_of_an_epoch_tells_loss_and_speed(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pianistid_core.training._PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("pianistid_core.keeping.PROGRESS_EVERY_S", 0.0)
     config = tiny_config(epochs=1)
     run, seen = run_for(config, tiny_root), []
 

@@ -1,8 +1,12 @@
-"""`pianistid train`: train by a config, here or in the background, or go on with a run."""
+"""`pianistid train`: train by a config, here or in the background, or go on with a run.
+
+Under torchrun each of its processes runs this command; the first answers, the others speak only of errors.
+"""
 
 import logging
 from argparse import ArgumentParser, Namespace
 
+from pianistid_core.commands.cluster import add_ray, chosen_cluster
 from pianistid_core.commands.configs import add_set
 from pianistid_core.commands.console import (
     add_data_root,
@@ -16,6 +20,8 @@ from pianistid_core.commands.runs import describe
 from pianistid_core.config import RunConfig, load_config
 from pianistid_core.datasets.root import PARTS, DataRoot, require_clips
 from pianistid_core.errors import RunError
+from pianistid_core.peer_watch import is_first, under_torchrun
+from pianistid_core.places import cluster_of, set_place
 from pianistid_core.run_config import config_to_resume, find_run, run_for
 from pianistid_core.runs import Run
 
@@ -30,13 +36,19 @@ def add_train(parser: ArgumentParser) -> None:
     add_set(parser)
     parser.add_argument("--restart", action="store_true", help="start again from nothing; older checkpoints are lost")
     parser.add_argument("--background", action="store_true", help="train in a process of its own and return at once")
+    add_ray(parser)
     add_data_root(parser)
     add_json(parser)
-    parser.set_defaults(handle=_train, log_level=logging.INFO)
+    parser.set_defaults(handle=_train, log_level=logging.INFO if is_first() else logging.ERROR)
 
 
 def _train(options: Namespace) -> int:
+    if options.background and under_torchrun():
+        raise RunError("torchrun waits for its processes, and --background leaves them; give one of the two")
     root = open_root(options.data_root)
+    cluster = chosen_cluster(options, root)
+    if cluster is not None and not options.background:
+        raise RunError("a run on a Ray cluster is followed by a process of its own; give --background with --ray")
     config, run = _config_and_run(options, root)
     # Asked before the run's folder is made, so that a slip in a name leaves nothing behind.
     split = root.split(config.data_split_dir)
@@ -45,19 +57,35 @@ def _train(options: Namespace) -> int:
     if options.background:
         from pianistid_core import launch
 
-        started = launch.start(config, root)
+        # A run goes on where it trained before, unless it is told where.
+        started = launch.start(config, root, cluster=cluster or (cluster_of(run) if run else None))
         if options.json:
             say_json(describe(started))
         else:
             say(f"run {started.id} starts in the background; `pianistid runs show {started.id}` tells how it goes")
         return 0
 
-    from pianistid_core import training
+    return _train_here(config, root, run or run_for(config, root), as_json=options.json)
 
+
+def _train_here(config: RunConfig, root: DataRoot, run: Run, *, as_json: bool) -> int:
+    from pianistid_core import training
+    from pianistid_core.devices import keep_memory
+    from pianistid_core.peers import Peers, RefusedByFirst
+
+    keep_memory()
+    peers = Peers.from_environment()
+    if not peers.first:
+        try:
+            training.train(config, root, run, peers=peers)
+        except RefusedByFirst:  # which says why
+            return 1
+        return 0
+    if not run.is_due():
+        set_place(run, None)
     with progress("batches") as shown:
-        state = training.train(config, root, run or run_for(config, root), on_progress=shown.show)
-    run = run or run_for(config, root)
-    if options.json:
+        state = training.train(config, root, run, on_progress=shown.show, peers=peers)
+    if as_json:
         say_json(describe(run))
     else:
         say(f"run {run.id} {state.status}{': ' + state.reason if state.reason else ''}; it is in {run.path}")
