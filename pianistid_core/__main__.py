@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train a model by a config",
     "preflight": "try what a run will do for some seconds, and say how long it takes",
     "queue": "list, add, move and remove runs that wait to be trained",
+    "cluster": "set the Ray cluster that runs may be handed to, and ask what it has",
     "sweep": "queue a run for every combination of values and seeds",
     "evaluate": "measure a trained model on a part of its split",
     "ablate": "measure a factorised model with concepts left out",

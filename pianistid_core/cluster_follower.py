@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from pianistid_core.atomic import replacing
 from pianistid_core.cluster import NAMESPACE, connect, leave, one_line
 from pianistid_core.cluster_trainer import CHUNK_BYTES, CONFIG, LOG, STATE, Look, RemoteTrainer, Signature, travels
@@ -324,8 +326,12 @@ def follow(run: Run) -> int:
         if place is None:
             raise RunError(f"run {run.id} does not say on which cluster it trains")
         epochs = config.epochs
-        run.set_state("running", f"connects to the cluster at {place.cluster.address}", epochs=epochs, process=me)
-        return Follower(run, config, place, connect(place.cluster.address)).follow()
+        with FileLock(run.path / "lock", timeout=0):  # as whoever trains holds it
+            run.set_state("running", f"connects to the cluster at {place.cluster.address}", epochs=epochs, process=me)
+            return Follower(run, config, place, connect(place.cluster.address)).follow()
+    except Timeout:
+        log.error("run %s is already being trained; stop it first", run.id)
+        return 1
     except PianistIDError as error:
         log.error("run %s failed: %s", run.id, error)
         run.set_state("failed", str(error), epochs=epochs)

@@ -25,11 +25,13 @@ from filelock import FileLock, Timeout
 from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
-from pianistid_core.runs import CONFIG_FILE, QUEUED_FILE, REQUEST_FILE, WAITING, Run
+from pianistid_core.places import Cluster, set_place
+from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, WAITING, Run
 from pianistid_core.strict_json import parse_json
 
 Stage = Literal["waiting", "claimed", "started"]
 _LOCK_WITHIN_S = 20.0
+_RESTORED = ("state.json", REQUEST_FILE, PLACE_FILE)
 
 
 class QueueFiles:
@@ -172,21 +174,33 @@ def leave(run: Run, place: Place | None) -> None:
         raise RunError(f"the queue is starting run {run.id} at this moment; look again in a few seconds")
 
 
-def reserve(run: Run, files: QueueFiles, id: str, request: str, epochs: int) -> dict[str, str | None]:
+def reserve(
+    run: Run,
+    files: QueueFiles,
+    id: str,
+    request: str,
+    epochs: int,
+    *,
+    cluster: Cluster | None = None,
+    anew: bool = False,
+) -> dict[str, str | None]:
     """Makes a run one that waits, and gives what it takes to undo that: `put_back`'s `before`.
+
+    It will train here or on a cluster, there by the trainer that it may have already, unless it starts `anew`.
 
     Raises
     ------
     OSError
         When the disk refuses, it being full for instance; the run is then what it was before.
     """
-    before = {name: run.read_text(name) for name in ("state.json", REQUEST_FILE)}
+    before = {name: run.read_text(name) for name in _RESTORED}
     run.make()
     # By a relative path, so that a data root can be moved as a whole.
     folder = os.path.relpath(files.folder, run.path)
     try:
         run.save_json(QUEUED_FILE, {"queue": folder, "id": id})
         run.save_text(REQUEST_FILE, request)
+        set_place(run, cluster, anew=anew)
         run.clear_stop()
         run.set_state("queued", WAITING, epochs=epochs)
     except OSError:
@@ -207,7 +221,7 @@ def put_back(run: Run, before: Mapping[str, str | None]) -> None:
         with contextlib.suppress(OSError):  # the experiment, when that was its only run
             run.path.parent.rmdir()
         return
-    for name in ("state.json", REQUEST_FILE):
+    for name in _RESTORED:
         text = before.get(name)
         if text is None:
             (run.path / name).unlink(missing_ok=True)

@@ -1,9 +1,10 @@
-"""The queue of a data root: runs that wait, and the process that starts one after the other.
+"""The queue of a data root: runs that wait, and the process that starts them: here one after the other.
 
 The dispatcher is a process of its own (`python -m pianistid_core.run_queue ROOT CACHE`) that outlives page, server and
 terminal. It holds `dispatcher.lock` while it lives, starts the next run when nothing trains in this data root, and ends
-when nothing waits. Killed at any moment, the next one goes on from the files: a claimed entry is started again (whose
-process takes the claim away first trains), a started one is only waited for.
+when nothing waits. Runs for a cluster wait for nobody here: they are handed over in their order, up to 16 at a time,
+and Ray gives them their turns there. Killed at any moment, the next one goes on from the files: a claimed entry is
+started again (whose process takes the claim away first trains), a started one is only waited for.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +27,7 @@ from pianistid_core.config import RunConfig, parse_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ConfigError, PianistIDError, RunError
 from pianistid_core.launch import start_claimed
+from pianistid_core.places import Cluster, checked, cluster_from, cluster_of
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import QueueFiles, Stage, put_back, reserve
 from pianistid_core.run_config import resumable_checkpoint, run_for
@@ -34,19 +36,25 @@ from pianistid_core.strict_json import parse_json
 
 __all__ = ["QueueEntry", "RunQueue", "dispatch"]
 
+Lane = Literal["here", "cluster"]
+MOST_ON_CLUSTERS = 16
 _LOOK_EVERY_S = 0.5
 _MAX_LOG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A run that waits: its entry's id, its own ("experiment/run"), since when, and what it will train."""
+    """A run that waits: its entry's id, its own ("experiment/run"), since when, what it will train, and where.
+
+    Without a cluster it trains on this machine.
+    """
 
     id: str
     run_id: str
     queued: float
     config: RunConfig
     epochs: int
+    cluster: Cluster | None = None
 
 
 class RunQueue:
@@ -59,15 +67,20 @@ class RunQueue:
 
     # --- what waits ---
 
-    def add(self, configs: Sequence[RunConfig]) -> list[QueueEntry]:
+    def add(self, configs: Sequence[RunConfig], *, cluster: Cluster | None = None) -> list[QueueEntry]:
         """Puts runs at the end of the queue, each with its folder, and sees to it that they will be started.
+
+        They train on this machine, or on a cluster.
 
         Raises
         ------
         RunError
             When any of them cannot be queued: a name that is running, waits already or is given twice, a run trained
             with another config, a split that is not there. All of them are named, and nothing is written.
+        ClusterError
+            When the cluster is not described as one can be.
         """
+        cluster = None if cluster is None else checked(cluster, self.root)
         frozen = [self._with_absolute_folder(config) for config in configs]
         if not frozen:
             return []
@@ -78,7 +91,7 @@ class RunQueue:
                 # Looked at again: another page may have queued the same meanwhile.
                 problems = self._problems(frozen)
                 if not problems:
-                    entries = self._written(frozen, requests)
+                    entries = self._written(frozen, requests, cluster)
         if problems:
             raise RunError("; ".join(problems))
         self.wake()
@@ -201,7 +214,9 @@ class RunQueue:
             seen.add(run.path)
         return list(problems)
 
-    def _written(self, configs: Sequence[RunConfig], requests: Sequence[str]) -> list[QueueEntry]:
+    def _written(
+        self, configs: Sequence[RunConfig], requests: Sequence[str], cluster: Cluster | None
+    ) -> list[QueueEntry]:
         now = time.time()
         entries: list[QueueEntry] = []
         befores: list[dict[str, str | None]] = []
@@ -211,9 +226,11 @@ class RunQueue:
                 # Sorted by name they are sorted by age.
                 id = f"{time.time_ns():020d}-{number:04d}-{secrets.token_hex(4)}"
                 with _launching(run):
-                    before = reserve(run, self.files, id, request, config.epochs)
+                    anew = not config.checkpoint_cfg.load_checkpoints
+                    before = reserve(run, self.files, id, request, config.epochs, cluster=cluster, anew=anew)
                 record = {"id": id, "run": run.id, "queued": now, "config": to_dict(config), "before": before}
-                entries.append(QueueEntry(id, run.id, now, config, config.epochs))
+                record |= {"cluster": asdict(cluster)} if cluster else {}
+                entries.append(QueueEntry(id, run.id, now, config, config.epochs, cluster))
                 befores.append(before)
                 self.files.write("waiting", id, record)
         except (OSError, RunError) as error:
@@ -233,9 +250,12 @@ class RunQueue:
             return None
         try:
             config = parse_config(record["config"], source=f"queue entry {id}")
-            entry = QueueEntry(id, str(record["run"]), float(record["queued"]), config, config.epochs)
+            cluster = cluster_from(record.get("cluster"))
+            entry = QueueEntry(id, str(record["run"]), float(record["queued"]), config, config.epochs, cluster)
         except (ConfigError, KeyError, TypeError, ValueError):
             return None
+        if cluster is None and record.get("cluster") is not None:
+            return None  # damaged; it was not meant for this machine
         self._read[id] = entry
         return entry
 
@@ -255,7 +275,7 @@ class _Dispatcher:
         self.queue, self.files = queue, queue.files
 
     def run(self) -> None:
-        """Starts one waiting run after the other until none is left or the queue is paused."""
+        """Starts waiting runs, each when its turn has come, until none is left or the queue is paused."""
         lock = FileLock(self.files.folder / "dispatcher.lock")
         try:
             lock.acquire(timeout=0)
@@ -267,25 +287,42 @@ class _Dispatcher:
             for id in self.files.ids("claimed"):
                 self.begin(id)
             for id in self.files.ids("started"):
-                self.see_through(id)
-            self.wait_for_others()
+                self.see_off(id)
+            free = self.free_lanes()
             with self.files.changing():
-                if self.queue.paused or not self.claim_next():
+                if not self.claim_next(free) and self.is_done():
                     # Still holding the queue, so that whoever adds the next entry finds no dispatcher and starts one.
                     (self.files.folder / "dispatcher.json").unlink(missing_ok=True)
                     lock.release()
                     return
+            if not self.files.ids("claimed"):
+                # Looking whether a run that was started by hand has ended reads the state of each.
+                time.sleep(_LOOK_EVERY_S if self.files.ids("started") else 2 * _LOOK_EVERY_S)
 
-    def claim_next(self) -> bool:
-        """Takes the next entry out of those that wait, so that nobody else starts, moves or removes it."""
-        for id in self.files.ordered():
+    def is_done(self) -> bool:
+        """Whether nothing is left to wait for: no run that was begun, and none that may be."""
+        begun = self.files.ids("claimed") or self.files.ids("started")
+        return not begun and (self.queue.paused or not self.files.ids("waiting"))
+
+    def free_lanes(self) -> set[Lane]:
+        """Where one more run may be started: on this machine one trains at a time."""
+        if self.queue.paused or not self.files.ids("waiting"):
+            return set()
+        found = [self.queue._entry(stage, id) for stage in ("claimed", "started") for id in self.files.ids(stage)]
+        begun = [_lane(entry) for entry in found if entry is not None]
+        free: set[Lane] = {"cluster"} if begun.count("cluster") < MOST_ON_CLUSTERS else set()
+        return free | ({"here"} if "here" not in begun and not _anything_trains(self.queue.root) else set())
+
+    def claim_next(self, free: set[Lane]) -> bool:
+        """Takes the next entry whose turn it is, so that nobody else starts, moves or removes it."""
+        for id in self.files.ordered() if free and not self.queue.paused else []:
             entry = self.queue._entry("waiting", id)
             if entry is None or not self.queue._is_wanted(entry):
                 self.files.note(f"{id} is left out: its run is gone or it cannot be read")
                 self.files.drop("waiting", id)
-                continue
-            self.files.advance(id, "waiting", "claimed")
-            return True
+            elif _lane(entry) in free:
+                self.files.advance(id, "waiting", "claimed")
+                return True
         return False
 
     def begin(self, id: str) -> None:
@@ -317,14 +354,14 @@ class _Dispatcher:
                 self.files.drop("claimed", id)
         self.files.drop("claimed", id)
 
-    def see_through(self, id: str) -> None:
-        """Waits until the run of a started entry has ended, and takes the entry away."""
+    def see_off(self, id: str) -> None:
+        """Takes a started entry away, if its run has ended."""
         record = self.files.read("started", id) or {}
         supervisor = _identity(record.get("process"))
         entry = self.queue._entry("started", id)
         run = None if entry is None else run_for(entry.config, self.queue.root)
-        while (supervisor is not None and supervisor.alive()) or (run is not None and _has_process(run)):
-            time.sleep(_LOOK_EVERY_S)
+        if (supervisor is not None and supervisor.alive()) or (run is not None and _has_process(run)):
+            return
         if entry is not None and run is not None:
             state = run.state()
             self.files.note(f"{entry.run_id} {state.status}{': ' + state.reason if state.reason else ''}")
@@ -333,14 +370,9 @@ class _Dispatcher:
         self.queue._read.pop(id, None)
         self.files.drop("started", id)
 
-    def wait_for_others(self) -> None:
-        """Waits while a run that was started by hand trains in this data root, as long as something waits for it."""
-        while not self.queue.paused and self.files.ids("waiting") and _anything_trains(self.queue.root):
-            time.sleep(2 * _LOOK_EVERY_S)
-
 
 def dispatch(root: DataRoot) -> None:
-    """Starts one waiting run after the other until none is left or the queue is paused.
+    """Starts waiting runs, each when its turn has come, until none is left or the queue is paused.
 
     It ends at once when another process does that already.
     """
@@ -348,6 +380,10 @@ def dispatch(root: DataRoot) -> None:
     for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_IGN)
     _Dispatcher(RunQueue(root)).run()
+
+
+def _lane(entry: QueueEntry) -> Lane:
+    return "here" if entry.cluster is None else "cluster"
 
 
 def _check_free(run: Run, seen: set[Path]) -> None:
@@ -365,7 +401,10 @@ def _launching(run: Run) -> contextlib.AbstractContextManager[Any]:
 
 
 def _anything_trains(root: DataRoot) -> bool:
+    """Whether a run trains, or is about to, on this machine."""
     for run in find_runs(root.checkpoints_dir):
+        if cluster_of(run) is not None:
+            continue
         said = run.read_json("state.json") or {}
         if said.get("status") == "running" and _has_process(run):
             return True

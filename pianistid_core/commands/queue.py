@@ -1,12 +1,14 @@
-"""`pianistid queue`: runs that wait, one trained after the other."""
+"""`pianistid queue`: runs that wait, here one trained after the other."""
 
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from pianistid_core.commands.cluster import add_ray, chosen_cluster
 from pianistid_core.commands.configs import add_set
 from pianistid_core.commands.console import add_data_root, add_json, count, open_root, say, say_json, say_table
 from pianistid_core.config import load_config
 from pianistid_core.errors import RunError
+from pianistid_core.places import cluster_data
 from pianistid_core.run_queue import QueueEntry, RunQueue
 from pianistid_core.runs import describe_time
 
@@ -23,6 +25,7 @@ def add_queue(parser: ArgumentParser) -> None:
     add = commands.add_parser("add", help="put a run at the end of the queue; it starts when nothing else trains")
     add.add_argument("--config", metavar="FILE", required=True, help="a YAML file, or a name below config/")
     add_set(add)
+    add_ray(add)
     add.set_defaults(handle=_add)
 
     move = commands.add_parser("move", help="move a waiting run to another place")
@@ -56,10 +59,10 @@ def _list(options: Namespace) -> int:
     entries = queue.entries()
     if entries:
         rows = [
-            (place, entry.run_id, entry.epochs, describe_time(entry.queued))
+            (place, entry.run_id, entry.epochs, describe_time(entry.queued), _where(entry))
             for place, entry in enumerate(entries, start=1)
         ]
-        say_table(("place", "run", "epochs", "queued"), rows)
+        say_table(("place", "run", "epochs", "queued", "where"), rows)
     else:
         say("no run waits; `pianistid queue add --config FILE` queues one")
     if queue.paused:
@@ -69,7 +72,8 @@ def _list(options: Namespace) -> int:
 
 def _add(options: Namespace) -> int:
     queue = _queue(options)
-    (entry,) = queue.add([load_config(options.config, overrides=options.set)])
+    cluster = chosen_cluster(options, queue.root)
+    (entry,) = queue.add([load_config(options.config, overrides=options.set)], cluster=cluster)
     if options.json:
         say_json(_described(entry))
     else:
@@ -118,7 +122,17 @@ def _say_queue(queue: RunQueue) -> None:
 
 
 def _described(entry: QueueEntry) -> dict[str, Any]:
-    return {"id": entry.id, "run": entry.run_id, "epochs": entry.epochs, "queued": entry.queued}
+    return {
+        "id": entry.id,
+        "run": entry.run_id,
+        "epochs": entry.epochs,
+        "queued": entry.queued,
+        "cluster": cluster_data(entry.cluster),
+    }
+
+
+def _where(entry: QueueEntry) -> str:
+    return "here" if entry.cluster is None else entry.cluster.address
 
 
 def _place(queue: RunQueue, entry: QueueEntry) -> int:

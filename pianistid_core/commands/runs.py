@@ -19,8 +19,9 @@ from pianistid_core.commands.console import (
 )
 from pianistid_core.commands.tidying import add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.places import remote_place
 from pianistid_core.run_config import find_run
-from pianistid_core.runs import QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
+from pianistid_core.runs import PLACE_FILE, QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
 
 RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
 _METRICS = (
@@ -32,7 +33,7 @@ _METRICS = (
 )
 _SHOWN_EPOCHS = 10
 # What only serves while a run goes on; of the checkpoints only the last is exported.
-_NOT_EXPORTED = {"lock", "launch.lock", REQUEST_FILE, QUEUED_FILE, "stop", "progress.json", "exit.json"}
+_NOT_EXPORTED = {"lock", "launch.lock", REQUEST_FILE, QUEUED_FILE, PLACE_FILE, "stop", "progress.json", "exit.json"}
 
 
 def add_runs(parser: ArgumentParser) -> None:
@@ -80,6 +81,7 @@ def describe(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "path": str(run.path),
+        "place": asdict(place) if (place := remote_place(run)) else None,
         "created": summary.created,
         "state": asdict(summary.state),
         "best_recording_accuracy": summary.best_recording_accuracy,
@@ -146,6 +148,8 @@ def _show(options: Namespace) -> int:
     state, rows = run.state(), run.metrics()
     say(f"{run.id}: {state.status}{', ' + state.reason if state.reason else ''}")
     say(f"folder {run.path}, {run.size_bytes() / 1e6:,.1f} MB, {count(len(run.checkpoints()), 'checkpoint')}")
+    if place := remote_place(run):
+        say(f"on {place.in_words()}, with {place.cluster.in_words()}")
     labels, failure = run.labels(), run.failure()
     if labels.tags or labels.note:
         say("; ".join([*labels.tags, *labels.note.splitlines()]))

@@ -18,6 +18,7 @@ from pianistid_core.commands.console import (
     say_table,
 )
 from pianistid_core.errors import PianistIDError
+from pianistid_core.places import cluster_data, cluster_of
 from pianistid_core.run_config import find_run
 from pianistid_core.run_filter import parse_filter
 from pianistid_core.run_index import RunIndex
@@ -73,6 +74,7 @@ def summary_data(run: RunSummary) -> dict[str, Any]:
     return {
         "id": run.id,
         "path": str(run.path),
+        "cluster": cluster_data(cluster_of(Run(run.path))),
         "created": run.created,
         "state": asdict(run.state),
         "best_recording_accuracy": run.best_recording_accuracy,
@@ -91,11 +93,12 @@ def say_runs(summaries: Sequence[RunSummary]) -> None:
             f"{run.state.epoch}/{run.state.epochs or '?'}",
             run.best_recording_accuracy,
             describe_time(run.created),
+            "here" if (cluster := cluster_of(Run(run.path))) is None else cluster.address,
             ", ".join(run.labels.tags),
         )
         for run in summaries
     ]
-    say_table(("run", "state", "epoch", "best", "made", "tags"), rows)
+    say_table(("run", "state", "epoch", "best", "made", "where", "tags"), rows)
 
 
 def _tag(options: Namespace) -> int:
