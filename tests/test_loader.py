@@ -1,17 +1,24 @@
-"""Batches: the same whatever the worker count, every clip once, nothing hidden."""
+"""Batches: the same whatever the worker count, the form and the share; every clip once; nothing hidden."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
-from pianistid_core.batches import Batch
+from pianistid_core.batches import FORMS, Batch, Form
 from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import SplitError
-from pianistid_core.loader import ClipDataset, make_loader
+from pianistid_core.errors import LoaderError, SplitError
+from pianistid_core.loader import ClipDataset, Loader, ahead, make_loader
 from pianistid_core.midi import write_midi
-from tiny import PIANISTS, make_notes, tiny_config
+from tiny import PIANISTS, make_notes, tiny_config, until
 
 TRAINING = tiny_config().train_dataset_cfg
 
@@ -27,18 +34,142 @@ def dataset(root: DataRoot, options: ClipOptions = TRAINING, *, epoch: int = 0, 
 
 
 def batches(clips: ClipDataset, **settings: object) -> list[Batch]:
-    return list(make_loader(clips, **({"batch_size": 5, "shuffle": True} | settings)))  # type: ignore[arg-type]
+    loader = make_loader(clips, **({"batch_size": 5, "shuffle": True} | settings))  # type: ignore[call-overload]
+    return [batch.to_device("cpu") for batch in loader]
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     pairs = zip(a, b, strict=True)
-    return all(torch.equal(x.rolls, y.rolls) and torch.equal(x.labels, y.labels) for x, y in pairs)
+    return all(
+        torch.equal(x.rolls, y.rolls) and torch.equal(x.labels, y.labels) and torch.equal(x.clips, y.clips)
+        for x, y in pairs
+    )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(tiny_root: DataRoot, workers: int) -> None:
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_batches_do_not_depend_on_form_or_workers(tiny_root: DataRoot, workers: int, form: Form) -> None:
+    clips = dataset(tiny_root, with_positives=True)
+    plain, other = batches(clips), batches(clips, num_workers=workers, form=form)
+    assert same(plain, other)
+    assert all(torch.equal(a.positives, b.positives) for a, b in zip(plain, other, strict=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_shares_of_a_batch_are_the_batch(tiny_root: DataRoot, workers: int) -> None:
     clips = dataset(tiny_root)
-    assert same(batches(clips), batches(clips, num_workers=workers))
+    whole = batches(clips, batch_size=8)
+    shares = [batches(clips, batch_size=8, share=(rank, 3), num_workers=workers) for rank in range(3)]
+    sizes = {tuple(len(share[number]) for share in shares) for number in range(3)}
+    assert sizes == {(2, 3, 3), (0, 1, 1)}
+    for number, batch in enumerate(whole):
+        assert torch.equal(torch.cat([share[number].rolls for share in shares]), batch.rolls)
+        assert torch.equal(torch.cat([share[number].clips for share in shares]), batch.clips)
+    assert same(batches(clips, batch_size=8, share=(1, 3), start_batch=1), shares[1][1:])
+    assert len(make_loader(clips, batch_size=8, share=(1, 3), start_batch=1)) == 2
+
+
+def threads_that_draw() -> int:
+    return sum(thread.name == "draw-ahead" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_drawing_ahead_changes_nothing_and_leaves_nothing(tiny_root: DataRoot, workers: int) -> None:
+    clips = dataset(tiny_root)
+    loader = make_loader(clips, batch_size=4, shuffle=True, num_workers=workers)
+    assert same(list(ahead(loader)), batches(clips, batch_size=4))
+    assert threads_that_draw() == 0
+
+
+def test_drawing_ahead_stops_with_the_one_who_asked(tiny_root: DataRoot) -> None:
+    batches = ahead(make_loader(dataset(tiny_root), batch_size=1))
+    next(batches)
+    assert threads_that_draw() == 1
+    batches.close()  # type: ignore[attr-defined]
+    assert threads_that_draw() == 0
+
+
+def test_drawing_ahead_is_never_far_ahead(tiny_root: DataRoot) -> None:
+    asked: list[int] = []
+
+    class Counted(ClipDataset):
+        def draw(self, indices: list[int], form: Form = "float32") -> Batch:  # type: ignore[override]
+            asked.append(len(asked))
+            return super().draw(indices, form)  # type: ignore[return-value]
+
+    batches = ahead(make_loader(Counted(open_note_cache(tiny_root, "tiny", "train")), batch_size=1))
+    for taken in range(1, 10):
+        next(batches)
+        until(lambda taken=taken: len(asked) == taken + 2)  # type: ignore[misc]
+    batches.close()  # type: ignore[attr-defined]
+    assert len(asked) == 11
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_in_drawing_reaches_the_one_who_asked(tiny_root: DataRoot, workers: int) -> None:
+    class Failing(ClipDataset):
+        def draw(self, indices: list[int], form: Form = "float32") -> Batch:  # type: ignore[override]
+            if 7 in indices:
+                raise OSError("the disk is gone")
+            return super().draw(indices, form)  # type: ignore[return-value]
+
+    loader = make_loader(Failing(open_note_cache(tiny_root, "tiny", "train")), batch_size=4, num_workers=workers)
+    for drawn in (ahead(loader), iter(loader)):
+        assert len(next(drawn)) == 4
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(drawn)
+    assert threads_that_draw() == 0
+
+
+class Dying(ClipDataset):
+    """A data set that kills the process that draws one of its clips, as often as there are files that say so."""
+
+    fatal_clip = 9
+
+    def draw(self, indices: list[int], form: Form = "float32") -> Batch:  # type: ignore[override]
+        if self.fatal_clip in indices:
+            for order in sorted(self.cache.folder.glob("die-*")):
+                order.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().draw(indices, form)  # type: ignore[return-value]
+
+
+def dying(root: DataRoot, times: int) -> tuple[ClipDataset, Loader[Batch]]:
+    cache = open_note_cache(root, "tiny", "train")
+    for number in range(times):
+        (cache.folder / f"die-{number}").touch()
+    clips = Dying(cache, TRAINING, seed=1, training=True)
+    return clips, make_loader(clips, batch_size=2, num_workers=2)
+
+
+def test_a_worker_that_dies_changes_no_batch(tiny_root: DataRoot, caplog: pytest.LogCaptureFixture) -> None:
+    expected = batches(dataset(tiny_root), batch_size=2, shuffle=False)
+    _, loader = dying(tiny_root, times=1)
+    with caplog.at_level(logging.WARNING):
+        assert same(list(loader), expected)
+    (record,) = [record for record in caplog.records if record.name == "pianistid_core.loader"]
+    assert "starts again" in record.getMessage()
+
+
+def test_workers_that_keep_dying_end_the_loader_in_words(tiny_root: DataRoot) -> None:
+    _, loader = dying(tiny_root, times=2)
+    drawn: Iterator[Batch] = iter(loader)
+    given = 0
+    with pytest.raises(LoaderError, match=r"died, twice.*num_workers: 0"):
+        for _ in drawn:
+            given += 1
+    assert given <= 4
+
+
+def test_a_death_interrupts_nothing_but_the_next_batch(tiny_root: DataRoot) -> None:
+    clips, loader = dying(tiny_root, times=1)
+    drawn = iter(loader)
+    next(drawn)
+    # The worker dies ahead of the batch that is computed with: that must go on undisturbed.
+    until(lambda: not list(clips.cache.folder.glob("die-*")))
+    until(lambda: len(multiprocessing.active_children()) < 2)
+    assert len(list(drawn)) == 8
 
 
 def test_each_clip_comes_once_an_epoch_in_another_order_each_time(tiny_root: DataRoot) -> None:
@@ -104,6 +235,27 @@ def test_clips_without_chords_are_skipped_with_the_reason(tiny_root: DataRoot) -
     drawn = sum(len(batch.labels) for batch in found)
     assert drawn == 18 - len(skipped) == 16
     assert same(found, batches(clips, num_workers=2))
+
+
+def test_positives_are_chosen_as_among_all_others(tiny_root: DataRoot) -> None:
+    clips = dataset(tiny_root, ClipOptions(n_clips=11), with_positives=True)
+    plain = dataset(tiny_root, ClipOptions(n_clips=11))
+    drawn = clips.draw(range(11))
+    for i, clip in enumerate(clips.clips):
+        others = clips.clips[(clips.labels[clips.clips] == clips.labels[clip]) & (clips.clips != clip)]
+        chosen = np.random.default_rng([1, 0, clip, 2 << 20]).choice(others)
+        assert torch.equal(drawn.positives[i], plain[clips.clips.tolist().index(chosen)].rolls[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_clip_without_a_second_of_its_class_is_skipped(tiny_root: DataRoot, form: Form) -> None:
+    clips = dataset(tiny_root, ClipOptions(n_clips=4), with_positives=True)
+    alone = [clip for clip in clips.clips if (clips.labels[clips.clips] == clips.labels[clip]).sum() == 1]
+    batch = clips.draw(range(4), form).to_device("cpu")
+    assert len(alone) == 2 and [clip for clip, _ in batch.skipped] == alone
+    assert {reason for _, reason in batch.skipped} == {"its pianist has no second clip to compare it with"}
+    assert len(batch) == len(batch.rolls) == len(batch.positives) == 2
+    assert batch.labels.tolist() == clips.labels[batch.clips].tolist()
 
 
 def test_making_a_loader_leaves_the_generator_of_torch_alone(tiny_root: DataRoot) -> None:
