@@ -401,7 +401,8 @@ class TestReport:
         n_clips = sum(len(clean.clip_paths(track)) for track in clean.tracks())
         assert heard[-1] == (n_clips, n_clips)
 
-    def test_several_processes_find_the_same(self, root: DataRoot) -> None:
+    def test_several_processes_find_the_same(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doctor_module, "_FILES_PER_TASK", 16)
         source = a_track(root, "train")
         add_recording(root, "demo/copy", "test", [read_midi(path) for path in root.clip_paths(source)])
         assert check(root, workers=2) == check(root)

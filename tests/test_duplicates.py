@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pianistid_core.datasets import duplicates
 from pianistid_core.datasets.duplicates import SIMILAR, ClipPrint, clip_print, find_duplicates, overlay
 from pianistid_core.midi import Notes
 
@@ -117,6 +118,18 @@ def test_clips_of_a_few_notes(n_notes: int) -> None:
     """Too few notes to say that they are a copy."""
     clip = music(5, n_notes=n_notes)
     assert found(clip, clip) == set()
+
+
+def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [music(seed) for seed in range(4)]
+    # Shifted, so that they are no equal wholes but have to be laid over each other.
+    copies = [clip.between(2.0, 28.0).shifted(-2.0) for clip in clips]
+    prints = [clip_print(clip) for clip in (*clips, *copies)]
+    monkeypatch.setattr(duplicates, "_PAIRS_PER_TASK", 1)
+    monkeypatch.setattr(duplicates, "_PAIRS_PER_WORKER", 1)
+    alone = find_duplicates(prints, range(8))
+    assert {(one.a, one.b) for one in alone} == {(i, i + 4) for i in range(4)}
+    assert find_duplicates(prints, range(8), workers=2) == alone
 
 
 def test_no_clips() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pianistid_core.bulk_midi import BulkReading, read_many_files
 from pianistid_core.concepts import PAPER_EXTRACTORS, harmony
 from pianistid_core.datasets.duplicates import Likeness, clip_print, find_duplicates
 from pianistid_core.datasets.findings import (
@@ -26,12 +27,12 @@ from pianistid_core.datasets.root import DataRoot, Split
 from pianistid_core.datasets.splitting import described_recordings
 from pianistid_core.datasets.workers import shared_out
 from pianistid_core.errors import DataRootError, ExtractionError, MidiError, SplitError
-from pianistid_core.midi import CLIP_LENGTH_S, read_midi
+from pianistid_core.midi import CLIP_LENGTH_S
 from pianistid_core.rolls import heard_notes
 
 __all__ = ["SEVERITIES", "Finding", "PartSummary", "PianistRow", "Report", "check"]
 
-_FILES_PER_TASK = 64
+_FILES_PER_TASK = 512
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def check(
     """Examines the clips of one split, or all clips and every split of a data root.
 
     `metadata` is a table like references/recordings.csv, for albums and compositions that the root does not know.
-    `progress` hears (done, total) clips. With more than one of `workers`, clips are read in as many processes.
+    `progress` hears (done, total) clips. With more than one of `workers`, clips are read and compared in as many
+    processes.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def check(
         )
     clips = _read(root, tracks, progress, workers)
     known = {info.track: info for info in described_recordings(root, metadata)}
-    examined = Examined(clips, _likenesses(clips), known)
+    examined = Examined(clips, _likenesses(clips, workers), known)
     findings += about_clips(examined)
     for split in splits:
         findings += about_split(root, split, examined)
@@ -164,13 +166,13 @@ def _read(
 
 
 def _examine(jobs: Sequence[tuple[str, Path]]) -> list[ExaminedClip]:
-    return [_examine_clip(track, path) for track, path in jobs]
+    reading = read_many_files([path for _, path in jobs])
+    return [_examine_clip(f"{track}/{path.name}", track, reading, i) for i, (track, path) in enumerate(jobs)]
 
 
-def _examine_clip(track: str, path: Path) -> ExaminedClip:
-    name = f"{track}/{path.name}"
+def _examine_clip(name: str, track: str, reading: BulkReading, i: int) -> ExaminedClip:
     try:
-        notes = read_midi(path)
+        notes = reading.notes(i)
     except MidiError as error:
         return ExaminedClip(name, track, None, "unreadable", str(error))
     heard, printed = heard_notes(notes), clip_print(notes)
@@ -183,12 +185,12 @@ def _examine_clip(track: str, path: Path) -> ExaminedClip:
     return ExaminedClip(name, track, printed)
 
 
-def _likenesses(clips: Sequence[ExaminedClip]) -> list[Likeness]:
+def _likenesses(clips: Sequence[ExaminedClip], workers: int) -> list[Likeness]:
     """The clips of different recordings that hold the same music; indices are those of `clips`."""
     readable = [(index, clip.track, clip.printed) for index, clip in enumerate(clips) if clip.printed is not None]
     numbers: dict[str, int] = {}
     recordings = [numbers.setdefault(track, len(numbers)) for _, track, _ in readable]
-    found = find_duplicates([printed for _, _, printed in readable], recordings)
+    found = find_duplicates([printed for _, _, printed in readable], recordings, workers=workers)
     return [Likeness(readable[a][0], readable[b][0], overlay) for a, b, overlay in found]
 
 

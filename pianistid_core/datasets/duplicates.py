@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pianistid_core.datasets.workers import shared_out
 from pianistid_core.midi import Notes
 
 __all__ = ["SIMILAR", "ClipPrint", "Likeness", "Overlay", "clip_print", "find_duplicates", "overlay"]
@@ -49,6 +50,8 @@ _MINIMUM_OVERLAP_S = 8.0
 _MINIMUM_OVERLAP_NOTES = 20
 _MINIMUM_WHOLE_NOTES = 8
 _GRID_S = 0.05
+# Fewer pairs than the second are compared by one process before another has started.
+_PAIRS_PER_TASK, _PAIRS_PER_WORKER = 256, 2_000
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -98,19 +101,27 @@ def clip_print(notes: Notes) -> ClipPrint:
     )
 
 
-def find_duplicates(prints: Sequence[ClipPrint], recordings: npt.ArrayLike) -> list[Likeness]:
+def find_duplicates(prints: Sequence[ClipPrint], recordings: npt.ArrayLike, *, workers: int = 1) -> list[Likeness]:
     """The pairs of clips from different recordings that hold the same music, or an excerpt of at least 8 s of it.
 
     `recordings` has the number of each clip's recording; clips of one recording are not compared. The result is
-    ordered by the clips' indices.
+    ordered by the clips' indices. Many pairs are compared in as many processes as `workers`.
     """
     recording = np.asarray(recordings, np.int64)
     found = {(a, b): Likeness(a, b, Overlay(1.0)) for a, b in _equal_wholes(prints, recording)}
-    for a, b in _sharing_figures(prints, recording):
-        laid = overlay(prints[a], prints[b]) if (a, b) not in found else None
-        if laid is not None and laid.similarity >= SIMILAR:
-            found[a, b] = Likeness(a, b, laid)
+    pairs = [pair for pair in _sharing_figures(prints, recording) if pair not in found]
+    shared = [pairs[start : start + _PAIRS_PER_TASK] for start in range(0, len(pairs), _PAIRS_PER_TASK)]
+    tasks = ([(prints[a], prints[b]) for a, b in some] for some in shared)
+    results = shared_out(_overlaid, tasks, min(workers, 1 + len(pairs) // _PAIRS_PER_WORKER))
+    for some, (_, overlays) in zip(shared, results, strict=True):
+        for (a, b), laid in zip(some, overlays, strict=True):
+            if laid is not None and laid.similarity >= SIMILAR:
+                found[a, b] = Likeness(a, b, laid)
     return [found[pair] for pair in sorted(found)]
+
+
+def _overlaid(pairs: Sequence[tuple[ClipPrint, ClipPrint]]) -> list[Overlay | None]:
+    return [overlay(a, b) for a, b in pairs]
 
 
 def overlay(a: ClipPrint, b: ClipPrint) -> Overlay | None:

@@ -94,7 +94,7 @@ def _planned(
         )
     files = stack.enter_context(closing(open_source(path, without=root.path)))
     if layout := find_layout(files):
-        return LayoutImport(files, layout, name)
+        return LayoutImport(files, layout, name, workers)
     performances, skipped = in_folders(files, name or slug(path.name if path.is_dir() else path.stem, 60))
     ignored = files.n_hidden + len(files.names) - len(performances) - len(skipped)
     return PerformanceImport(performances, [*skipped, *files.skipped], files.read, workers, ignored)

@@ -2,15 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from pianistid_core.bulk_midi import read_many
 from pianistid_core.datasets.archives import Skipped, Source
-from pianistid_core.datasets.performances import MAX_MIDI_BYTES, cut
+from pianistid_core.datasets.performances import MAX_MIDI_BYTES, CutPerformance, cut
 from pianistid_core.datasets.root import Split, read_recordings_file
 from pianistid_core.datasets.staging import Staged, Staging
+from pianistid_core.datasets.workers import shared_out
 from pianistid_core.errors import DataRootError, ImportSourceError, MidiError, SplitError
-from pianistid_core.midi import read_midi
 from pianistid_core.names import is_plain_name
 from pianistid_core.strict_json import parse_json
 
@@ -19,6 +21,9 @@ __all__ = ["Layout", "LayoutImport", "find_layout"]
 _MAX_TABLE_BYTES = 64 << 20
 _MAX_JSON_BYTES = 1 << 20
 _MAX_CHECKPOINT_BYTES = 4 << 30
+_FILES_AT_ONCE, _BYTES_AT_ONCE = 512, 16 << 20
+
+_File = tuple[str, tuple[str, ...]]  # a name, and the parts of its path that matter
 
 # The layout may lie in a folder, or in a folder in a folder.
 _OUTER = r"(?P<outer>(?:[^/]+/){0,2}?)"
@@ -37,7 +42,7 @@ _PATTERNS = {
 class Layout:
     """The files of a source that belong to the layout: by kind, (name, the parts of its path that matter)."""
 
-    files: dict[str, list[tuple[str, tuple[str, ...]]]]
+    files: dict[str, list[_File]]
 
     def __len__(self) -> int:
         return sum(len(files) for files in self.files.values())
@@ -48,7 +53,7 @@ def find_layout(source: Source) -> Layout | None:
 
     Raises: ImportSourceError when there are several side by side.
     """
-    found: dict[str, dict[str, list[tuple[str, tuple[str, ...]]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[_File]]] = defaultdict(lambda: defaultdict(list))
     for name in source.names:
         for kind, pattern in _PATTERNS.items():
             if match := pattern.fullmatch(name):
@@ -69,12 +74,16 @@ def find_layout(source: Source) -> Layout | None:
 
 
 class LayoutImport:
-    """Stages a layout; with a `name`, sources and splits are renamed so that they meet nothing of the same name."""
+    """Stages a layout; with a `name`, sources and splits are renamed so that they meet nothing of the same name.
 
-    def __init__(self, source: Source, layout: Layout, name: str | None) -> None:
+    Clips are read in bulk; performances that have to be cut are cut in as many processes as `workers`.
+    """
+
+    def __init__(self, source: Source, layout: Layout, name: str | None, workers: int = 1) -> None:
         self._source = source
         self._layout = layout
         self._name = name
+        self._workers = workers
         self._sources = {groups[0] for kind in ("clip", "raw") for _, groups in layout.files.get(kind, [])}
         self._units: dict[str, bool] = {}
         self._staging: Staging
@@ -83,57 +92,98 @@ class LayoutImport:
     def stage(self, staging: Staging, progress: Callable[[int, int], None]) -> Staged:
         """Stages everything. Raises: ArchiveError, DataRootError."""
         self._staging = staging
-        by_kind: dict[str, Callable[..., None]] = {
-            "raw": self._stage_raw,
-            "clip": self._stage_clip,
-            "split": self._stage_split,
-            "recordings": self._stage_recordings,
-            "checkpoint": self._stage_checkpoint,
-        }
-        done = 0
-        for kind, stage in by_kind.items():
-            for file, groups in self._layout.files.get(kind, []):
-                try:
-                    stage(file, *groups)
-                except (ImportSourceError, MidiError) as error:
-                    self._skip(file, error)
-                done += 1
-                progress(done, len(self._layout))
+        for done, (file, stage) in enumerate(self._steps(), 1):
+            try:
+                stage()
+            except (ImportSourceError, MidiError) as error:
+                self._staged.skipped.append(Skipped(file, str(error)))
+            progress(done, len(self._layout))
         self._finish_recordings()
         self._finish_splits()
         self._staged.splits = tuple(staging.staged.split_names())
         return self._staged
 
-    def _skip(self, name: str, why: Exception) -> None:
-        self._staged.skipped.append(Skipped(name, str(why)))
+    def _steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Each file with what stages it."""
+        raw, clips = (self._layout.files.get(kind, []) for kind in ("raw", "clip"))
+        for file, groups in raw:
+            if groups[2] == "metadata.json":
+                yield file, partial(self._stage_metadata, file, *groups)
+        performances = [(file, groups) for file, groups in raw if groups[2] != "metadata.json"]
+        if clips:
+            for (file, groups), data, problem in self._checked(performances):
+                yield file, partial(self._stage_raw, groups, data, problem)
+        else:
+            results = shared_out(_cut_or_not, self._contents(performances), self._workers)
+            for (file, groups), (content, performance) in zip(performances, results, strict=True):
+                yield file, partial(self._stage_cut, groups, content, performance)
+        for (file, groups), data, problem in self._checked(clips):
+            yield file, partial(self._stage_clip, groups, data, problem)
+        others: dict[str, Callable[..., None]] = {
+            "split": self._stage_split,
+            "recordings": self._stage_recordings,
+            "checkpoint": self._stage_checkpoint,
+        }
+        for kind, stage in others.items():
+            for file, groups in self._layout.files.get(kind, []):
+                yield file, partial(stage, file, *groups)
 
-    def _stage_clip(self, file: str, source: str, recording: str, number: str) -> None:
+    def _contents(self, files: Iterable[_File]) -> Iterator[bytes | str]:
+        """The bytes of MIDI files, or why there are none."""
+        for file, _ in files:
+            try:
+                yield self._source.read(file, MAX_MIDI_BYTES)
+            except ImportSourceError as error:
+                yield str(error)
+
+    def _checked(self, files: Sequence[_File]) -> Iterator[tuple[_File, bytes, str]]:
+        """MIDI files with their bytes, and what keeps them from being read, if anything."""
+        for some in self._batches(files):
+            contents = list(self._contents(some))
+            errors = read_many(data if isinstance(data, bytes) else b"" for data in contents).errors
+            for i, (file, data) in enumerate(zip(some, contents, strict=True)):
+                if isinstance(data, bytes):
+                    yield file, data, str(errors.get(i, ""))
+                else:
+                    yield file, b"", data
+
+    def _batches(self, files: Sequence[_File]) -> Iterator[list[_File]]:
+        batch: list[_File] = []
+        n_bytes = 0
+        for file in files:
+            batch.append(file)
+            n_bytes += min(self._source.size(file[0]), MAX_MIDI_BYTES)
+            if len(batch) == _FILES_AT_ONCE or n_bytes >= _BYTES_AT_ONCE:
+                yield batch
+                batch, n_bytes = [], 0
+        if batch:
+            yield batch
+
+    def _stage_clip(self, groups: tuple[str, ...], data: bytes, problem: str) -> None:
+        source, recording, number = groups
         unit = self._unit("data/clips", self._renamed(source), recording)
-        data = self._source.read(file, MAX_MIDI_BYTES)
-        read_midi(data)
+        _refuse(problem)
         self._put_clip(unit, int(number), data)
         self._staged.tracks.add(unit.removeprefix("data/clips/"))
 
-    def _stage_raw(self, file: str, source: str, recording: str, leaf: str) -> None:
+    def _stage_metadata(self, file: str, source: str, recording: str, leaf: str) -> None:
         unit = self._unit("data/raw", self._renamed(source), recording)
-        if leaf == "metadata.json":
-            self._staging.put(unit, leaf, _checked_json(self._source.read(file, _MAX_JSON_BYTES)))
-            return
-        data = self._source.read(file, MAX_MIDI_BYTES)
-        if "clip" in self._layout.files:
-            read_midi(data)
-        else:
-            self._cut(self._unit("data/clips", self._renamed(source), recording), data)
+        self._staging.put(unit, leaf, _checked_json(self._source.read(file, _MAX_JSON_BYTES)))
+
+    def _stage_raw(self, groups: tuple[str, ...], data: bytes, problem: str) -> None:
+        source, recording, leaf = groups
+        unit = self._unit("data/raw", self._renamed(source), recording)
+        _refuse(problem)
         self._staging.put(unit, leaf, data)
         self._staged.tracks.add(unit.removeprefix("data/raw/"))
 
-    def _cut(self, unit: str, data: bytes) -> None:
-        performance = cut(data)
-        if performance.problem:
-            raise ImportSourceError(performance.problem)
+    def _stage_cut(self, groups: tuple[str, ...], data: bytes | str, performance: CutPerformance) -> None:
+        unit = self._unit("data/clips", self._renamed(groups[0]), groups[1])
+        _refuse(performance.problem)
         for number, clip in enumerate(performance.clips):
             if clip is not None:
                 self._put_clip(unit, number, clip)
+        self._stage_raw(groups, data if isinstance(data, bytes) else b"", "")
 
     def _put_clip(self, unit: str, number: int, data: bytes) -> None:
         leaf = f"clip_{number:03}.mid"
@@ -162,7 +212,7 @@ class LayoutImport:
             try:
                 split = self._staging.staged.split(name)
             except SplitError as error:
-                self._skip(unit, error)
+                self._staged.skipped.append(Skipped(unit, str(error)))
                 self._staging.drop(unit)
                 continue
             if self._name:
@@ -176,7 +226,7 @@ class LayoutImport:
         try:
             infos = read_recordings_file(table)
         except DataRootError as error:
-            self._skip("references/recordings.csv", error)
+            self._staged.skipped.append(Skipped("references/recordings.csv", str(error)))
             table.unlink()
             return
         self._staged.infos = [replace(info, track=self._renamed_track(info.track)) for info in infos]
@@ -207,6 +257,16 @@ class LayoutImport:
             for part, entries in split.parts.items()
         }
         return Split(f"{self._name}-{split.name}", split.class_names, parts)
+
+
+def _cut_or_not(data: bytes | str) -> CutPerformance:
+    """Cuts a performance; one that could not be read comes as the reason, which is passed on."""
+    return cut(data) if isinstance(data, bytes) else CutPerformance(problem=data)
+
+
+def _refuse(problem: str) -> None:
+    if problem:
+        raise ImportSourceError(problem)
 
 
 def _checked_json(data: bytes) -> bytes:
