@@ -21,6 +21,7 @@ PAGES = {
     ],
     "Settings": [
         st.Page("views/tracking.py", title="Tracking", icon=":material/timeline:", url_path="tracking"),
+        st.Page("views/cluster.py", title="Cluster", icon=":material/hub:", url_path="cluster"),
     ],
 }
 page = st.navigation(PAGES, position="hidden")

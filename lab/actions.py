@@ -11,6 +11,7 @@ from pianistid_core.config import RunConfig
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
+from pianistid_core.places import Cluster
 from pianistid_core.runs import Run
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,12 @@ def start_demo_data(root: DataRoot) -> None:
     jobs.start(demo_job(root), "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))
 
 
-def start_run(config: RunConfig, root: DataRoot) -> Run:
-    """Starts training in the background; raises PianistIDError when the split or the run's folder is not right."""
-    return launch.start(config, root)
+def start_run(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
+    """Starts training in the background, here or on a cluster.
+
+    Raises: PianistIDError when the split or the run's folder is not right.
+    """
+    return launch.start(config, root, cluster=cluster)
 
 
 def draft_from(config: RunConfig, base: str) -> None:

@@ -11,6 +11,7 @@ import build_form
 import build_preflight
 import build_sweep
 import cached
+import cluster_view
 import data_check
 import state
 from guard import whole
@@ -56,17 +57,18 @@ def _with_config(action: Callable[[RunConfig], None]) -> None:
 
 def _start(config: RunConfig) -> None:
     _refuse_taken(config)
-    run = actions.start_run(config, state.data_root())
+    run = actions.start_run(config, state.data_root(), cluster=cluster_view.chosen_cluster(state.data_root()))
     st.session_state[_STARTED] = (run.id, str(run.path))
 
 
 def _queue(config: RunConfig) -> None:
     _refuse_taken(config)
     queue = cached.run_queue(state.data_root())
-    (entry,) = queue.add([config])
+    (entry,) = queue.add([config], cluster=cluster_view.chosen_cluster(state.data_root()))
     place = [waiting.id for waiting in queue.entries()]
     n = place.index(entry.id) + 1 if entry.id in place else 0
     where = f"as number {n}" if n > 1 else "and starts next" if n else "and is starting"
+    where += "" if entry.cluster is None else f" on the cluster at {entry.cluster.address}"
     st.session_state[_NEWS] = f"{entry.run_id} is in the queue {where}{_paused()}."
 
 
@@ -76,7 +78,8 @@ def _queue_sweep(config: RunConfig) -> None:
     if not found.runs:
         state.complain("the sweep has faults or is empty; look at it again")
         return
-    added = cached.run_queue(state.data_root()).add(found.runs)
+    cluster = cluster_view.chosen_cluster(state.data_root())
+    added = cached.run_queue(state.data_root()).add(found.runs, cluster=cluster)
     st.session_state[_NEWS] = (
         f"{count(len(added), 'run')} of the sweep {'is' if len(added) == 1 else 'are'} in the queue{_paused()}."
     )
@@ -102,6 +105,7 @@ def follow_started() -> None:
 
 def draw_bar(config: RunConfig | None, faults: Sequence[Fault], tried: build_preflight.Standing) -> None:
     """The state of the config in a few words, and the buttons; always in sight."""
+    cluster_view.draw_choice(state.data_root())
     sound = config is not None
     with st.container(key="build_bar", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="build_state", width="stretch"):
@@ -137,7 +141,7 @@ def draw_queue_sweep(found: build_sweep.Plan) -> None:
     st.button(
         f"Add {count(len(found.runs), 'run')} to the queue", key="queue_sweep", type="primary",
         icon=":material/playlist_add:", on_click=_with_config, args=(_queue_sweep,),
-        help="They train one after the other, in this order.",
+        help=cluster_view.order_of(cluster_view.chosen_cluster(state.data_root())),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import state
 from guard import whole
 from pianistid_core import launch, trash
 from pianistid_core.errors import PianistIDError
+from pianistid_core.places import cluster_of
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import WAITING, Run, RunLabels, StopKind
 from wording import count, listed
@@ -126,7 +127,10 @@ def resume(ids: Sequence[str]) -> None:
     queue = cached.run_queue(root)
     from pianistid_core.run_config import config_to_resume
 
-    each(runs, lambda run: queue.add([config_to_resume(run, root)]), "waiting in the queue to go on")
+    def add(run: Run) -> None:
+        queue.add([config_to_resume(run, root)], cluster=cluster_of(run))
+
+    each(runs, add, "waiting in the queue to go on")
 
 
 @whole

@@ -18,6 +18,7 @@ import state
 from components.figures import show_figures
 from guard import guard, guarded, whole
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.places import remote_place
 from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
 from pianistid_core.runs import STARTING, WAITING, Failure, Run, RunState, RunSummary
 from wording import duration, one_line, percent, plain, sentence
@@ -87,6 +88,9 @@ def header(run: Run, now: RunState, known: RunSummary) -> None:
             say(run)
     if labels.note:
         st.caption(plain(labels.note, MAX_NOTE_CHARACTERS))
+    if place := remote_place(run):
+        words = "Trains" if now.status in LIVE else "Trained"
+        st.caption(f":material/hub: {words} on {plain(place.in_words())}, with {plain(place.cluster.in_words())}")
 
 
 def say(run: Run) -> None:
@@ -201,6 +205,8 @@ def progress_in_words(now: RunState, progress: Mapping[str, Any], asked: str | N
         return "Waiting in the queue"
     if now.status == "queued" and now.reason != STARTING:
         return f"Not begun: {now.reason}" if now.reason else "Not begun"
+    if now.status == "running" and now.reason and now.reason != STARTING:
+        return one_line(now.reason[:1].upper() + now.reason[1:])  # what it waits for, on a cluster
     if now.status == "queued" or not progress:
         return "Starting: reading the data and building the network"
     words = f"{STOPPING[asked]}. " if asked in STOPPING else ""

@@ -12,6 +12,7 @@ import state
 from components.empty import show_empty
 from guard import guard, whole
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.places import Cluster, cluster_of, remote_place
 from pianistid_core.run_queue import QueueEntry, RunQueue
 from pianistid_core.runs import Run, RunSummary
 from wording import ago, count, duration, plain
@@ -40,9 +41,16 @@ def draw(root: DataRoot, runs: list[RunSummary]) -> None:
         st.fragment(what_runs, run_every=TICK_S, key="queue_running")([run.id for run in running])
     if entries:
         st.markdown("**Next**")
-    eta = left_of(Run(running[0].path)) if running else None
+    here = [run for run in running if cluster_of(Run(run.path)) is None]
+    eta = left_of(Run(here[0].path)) if here else None
+    before = 0  # of those that wait for this machine
     for place, entry in enumerate(entries[:SHOWN]):
-        waiting(queue, entry, place, len(entries), starts(place, eta, bool(running), queue.paused))
+        if entry.cluster is None:
+            when = starts(before, eta, bool(here), queue.paused)
+            before += 1
+        else:
+            when = handed_over(entry.cluster, queue.paused)
+        waiting(queue, entry, place, len(entries), when)
     if len(entries) > SHOWN:
         st.caption(plain(f"And {len(entries) - SHOWN} more after these."))
 
@@ -64,6 +72,8 @@ def what_runs(ids: list[str]) -> None:
         now = run.state()
         left = left_of(run)
         words = f"{id}: epoch {now.epoch} of {now.epochs} done" + (f", about {duration(left)} left" if left else "")
+        if (place := remote_place(run)) is not None:
+            words += f"; {now.reason or 'trains'}, on {place.in_words()}"
         st.progress(run_states.progress_of(now), text=plain(words))
 
 
@@ -84,10 +94,16 @@ def starts(place: int, eta: float | None, busy: bool, paused: bool) -> str:
     return f"starts in about {duration(eta)}" if eta else "starts when the run before it ends"
 
 
+def handed_over(cluster: Cluster, paused: bool) -> str:
+    """When a waiting run goes to its cluster, and to which."""
+    when = "waits until the queue goes on, for" if paused else "goes soon to"
+    return f"{when} the cluster at {cluster.address}"
+
+
 def controls(queue: RunQueue, n: int) -> None:
     """Whether the queue goes on."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = f"{count(n, 'run waits', 'runs wait')}. One trains at a time."
+        words = f"{count(n, 'run waits', 'runs wait')}. One trains at a time on this machine."
         st.markdown(plain(f"{words} The queue is paused." if queue.paused else words), width="content")
         if queue.paused:
             st.button(

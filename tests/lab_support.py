@@ -24,6 +24,7 @@ PAGES = (
     "views/identify.py",
     "views/pianists.py",
     "views/tracking.py",
+    "views/cluster.py",
 )
 
 

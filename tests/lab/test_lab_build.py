@@ -25,6 +25,7 @@ from pianistid_core.datasets.doctor import Report
 from pianistid_core.datasets.findings import Finding
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.places import Cluster
 from pianistid_core.preflight import Check, Estimate, Preflight, Range
 from pianistid_core.runs import Run
 from tiny import until
@@ -244,7 +245,9 @@ def test_a_name_that_is_taken_says_what_would_happen(root: DataRoot, monkeypatch
 
 def test_a_run_with_other_settings_gives_way_with_one_click(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(launch, "start", lambda config, root: started.append(config.run) or Run(root.path / "gone"))
+    monkeypatch.setattr(
+        launch, "start", lambda config, root, cluster: started.append(config.run) or Run(root.path / "gone")
+    )
     a_run(root.path, "old", "finished", done=12).path.joinpath("checkpoint_012.pth").write_bytes(b"")
     at = lab(root, monkeypatch, BUILD)
     field(at, "text_input", "experiment").set_value("study").run()
@@ -427,7 +430,7 @@ def test_starting_opens_the_run_and_a_second_click_is_a_sentence(
 ) -> None:
     started: list[RunConfig] = []
 
-    def start(config: RunConfig, root: DataRoot) -> Run:
+    def start(config: RunConfig, root: DataRoot, cluster: Cluster | None) -> Run:
         if started:
             raise RunError(f"run {config.experiment}/{config.run} is already running; stop it first")
         started.append(config)

@@ -95,7 +95,9 @@ def test_a_demo_that_ended_early_can_be_used_and_goes_on(
 ) -> None:
     a_run(tmp_path, "demo", status).path.parent.rename(tmp_path / "checkpoints" / "demo")
     started: list[str] = []
-    monkeypatch.setattr(launch, "start", lambda config, root: started.append(f"{config.experiment}/{config.run}"))
+    monkeypatch.setattr(
+        launch, "start", lambda config, root, cluster: started.append(f"{config.experiment}/{config.run}")
+    )
     at = lab(tmp_path, monkeypatch)
     assert not at.button(key="identify_demo").disabled
     assert at.button(key="train_demo").label == "Go on from epoch 3"
