@@ -6,16 +6,17 @@ accuracy are over recordings. The ablation keeps every subset of the four concep
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from pianistid_core.batches import Batch
+from pianistid_core.batches import AnyBatch
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import DataError, ModelError
 from pianistid_core.runs import Confusion, RecordingOutcome
@@ -31,6 +32,7 @@ OnBatch = Callable[[int], None]
 CONCEPT_SUBSETS: tuple[tuple[str, ...], ...] = tuple(
     subset for size in range(len(CONCEPTS), 0, -1) for subset in combinations(CONCEPTS, size)
 )
+_FETCH_AT = 1 << 22  # numbers: 16 MB
 
 
 @dataclass(frozen=True)
@@ -87,48 +89,42 @@ class AblationRow:
 
 def predict(
     model: "PianistModel",
-    loader: Iterable[Batch],
+    loader: Iterable[AnyBatch],
     device: torch.device | str | None = None,
     *,
     on_batch: OnBatch | None = None,
     check: Callable[[], None] | None = None,
+    precision: str | None = None,
 ) -> Predictions:
     """Runs a model once over a loader, in evaluation mode and without gradients.
 
     `device` is the one that the model is on, which need not be said. `on_batch` is told how many batches are done;
-    `check` may raise to stop in between.
+    `check` may raise to stop in between. With `precision` "bf16" the network computes in half precision.
 
     Raises
     ------
     DataError
         When not a single clip could be drawn.
     """
-    if device is None:
-        device = next(model.parameters()).device
-    model.eval()
-    logits: list[torch.Tensor] = []
-    batches: list[Batch] = []
-    for number, batch in enumerate(loader, start=1):
-        if check is not None:
-            check()
-        if len(batch.labels):
-            with torch.inference_mode():
-                logits.append(model(batch.rolls.to(device, non_blocking=True)).float().cpu())
-        batches.append(replace(batch, rolls=torch.empty(0), positives=None))
-        if on_batch is not None:
-            on_batch(number)
-    return _predictions(logits, batches)
+
+    def answer(rolls: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(rolls)
+        return logits.unsqueeze(0)
+
+    [predictions] = _hear(model, answer, loader, device, on_batch=on_batch, check=check, precision=precision)
+    return predictions
 
 
-def ablate(
+def predict_each(
     model: "PianistModel",
-    loader: Iterable[Batch],
-    device: torch.device,
-    class_names: Sequence[str],
+    loader: Iterable[AnyBatch],
+    subsets: Sequence[Sequence[str]] = CONCEPT_SUBSETS,
+    device: torch.device | str | None = None,
     *,
     on_batch: OnBatch | None = None,
-) -> list[AblationRow]:
-    """Measures a factorised model with every subset of concepts kept: 15 rows, the full model first.
+    precision: str | None = None,
+) -> list[Predictions]:
+    """What a factorised model says with each of some subsets of concepts kept; the rest as `predict`.
 
     The encoders run once; every subset is classified from their embeddings.
 
@@ -140,19 +136,38 @@ def ablate(
         When not a single clip could be drawn.
     """
     factorised = as_factorised(model)
-    factorised.eval()
-    logits: dict[tuple[str, ...], list[torch.Tensor]] = {subset: [] for subset in CONCEPT_SUBSETS}
-    batches: list[Batch] = []
-    for number, batch in enumerate(loader, start=1):
-        if len(batch.labels):
-            with torch.inference_mode():
-                embeddings = factorised.encode_concepts(batch.rolls.to(device, non_blocking=True))
-                for subset in CONCEPT_SUBSETS:
-                    logits[subset].append(factorised.classify(embeddings, keep=subset).float().cpu())
-        batches.append(replace(batch, rolls=torch.empty(0), positives=None))
-        if on_batch is not None:
-            on_batch(number)
-    return [AblationRow(kept, measure(_predictions(found, batches), class_names)) for kept, found in logits.items()]
+
+    def answer(rolls: torch.Tensor) -> torch.Tensor:
+        return factorised.classify_each(factorised.encode_concepts(rolls), subsets)
+
+    return _hear(factorised, answer, loader, device, on_batch=on_batch, check=None, precision=precision)
+
+
+def ablate(
+    model: "PianistModel",
+    loader: Iterable[AnyBatch],
+    device: torch.device | str | None,
+    class_names: Sequence[str],
+    *,
+    on_batch: OnBatch | None = None,
+    precision: str | None = None,
+) -> list[AblationRow]:
+    """Measures a factorised model with every subset of concepts kept: 15 rows, the full model first.
+
+    Raises
+    ------
+    ModelError
+        When the model has no concepts to keep or leave out.
+    DataError
+        When not a single clip could be drawn.
+    """
+    heard = predict_each(model, loader, CONCEPT_SUBSETS, device, on_batch=on_batch, precision=precision)
+    return [AblationRow(kept, measure(one, class_names)) for kept, one in zip(CONCEPT_SUBSETS, heard, strict=True)]
+
+
+def arithmetic(device: torch.device, precision: str | None) -> AbstractContextManager[Any]:
+    """What a network computes in: half precision where `precision` is "bf16", else its weights' own."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def as_factorised(model: "PianistModel") -> "FactorisedModel":
@@ -172,21 +187,80 @@ def as_factorised(model: "PianistModel") -> "FactorisedModel":
     return model
 
 
-def _predictions(logits: Sequence[torch.Tensor], batches: Sequence[Batch]) -> Predictions:
-    skipped = tuple(skip for batch in batches for skip in batch.skipped)
-    if not logits:
+def _hear(
+    model: "PianistModel",
+    answer: Callable[[torch.Tensor], torch.Tensor],
+    loader: Iterable[AnyBatch],
+    device: torch.device | str | None,
+    *,
+    on_batch: OnBatch | None,
+    check: Callable[[], None] | None,
+    precision: str | None,
+) -> list[Predictions]:
+    """The one pass: `answer` gives logits (S, B, K) for rolls (B, C, 88, 3000), and each of the S its predictions."""
+    where = next(model.parameters()).device if device is None else torch.device(device)
+    model.eval()
+    logits = _Logits()
+    clips: list[_Clips] = []
+    for number, batch in enumerate(loader, start=1):
+        if check is not None:
+            check()
+        if len(batch):
+            with torch.inference_mode(), arithmetic(where, precision):
+                logits.add(answer(batch.to_device(where).rolls))
+        clips.append(_Clips(batch.labels, batch.recordings, batch.clips, tuple(batch.skipped)))
+        if on_batch is not None:
+            on_batch(number)
+    skipped = tuple(skip for some in clips for skip in some.skipped)
+    if not any(len(some.labels) for some in clips):
         reason = skipped[0][1] if skipped else "it is empty"
         raise DataError(f"no clip of this part could be drawn; the first: {reason}")
-    all_logits = torch.cat(list(logits)).double()
-    labels = torch.cat([batch.labels for batch in batches])
-    return Predictions(
-        probabilities=torch.softmax(all_logits, dim=1).numpy(),
-        labels=labels.numpy(),
-        recordings=torch.cat([batch.recordings for batch in batches]).numpy(),
-        clips=torch.cat([batch.clips for batch in batches]).numpy(),
-        loss=float(functional.cross_entropy(all_logits, labels)),
-        skipped=skipped,
-    )
+    labels, recordings, numbers = (torch.cat(columns) for columns in list(zip(*clips, strict=True))[:3])
+    return [
+        Predictions(
+            probabilities=torch.softmax(of_subset, dim=1).numpy(),
+            labels=labels.numpy(),
+            recordings=recordings.numpy(),
+            clips=numbers.numpy(),
+            loss=float(functional.cross_entropy(of_subset, labels)),
+            skipped=skipped,
+        )
+        for of_subset in logits.all().double()
+    ]
+
+
+class _Clips(NamedTuple):
+    """What is kept of a batch once it was heard."""
+
+    labels: torch.Tensor
+    recordings: torch.Tensor
+    clips: torch.Tensor
+    skipped: tuple[tuple[int, str], ...]
+
+
+class _Logits:
+    """Logits (S, B, K) as batches give them. Fetching waits for a GPU to have done its work, so many go at a time."""
+
+    def __init__(self) -> None:
+        self._there: list[torch.Tensor] = []
+        self._here: list[torch.Tensor] = []
+        self._n_there = 0
+
+    def add(self, logits: torch.Tensor) -> None:
+        self._there.append(logits.float())
+        self._n_there += logits.numel()
+        if self._n_there >= _FETCH_AT:
+            self._fetch()
+
+    def all(self) -> torch.Tensor:
+        """Those of all clips, (S, n, K), on the CPU."""
+        self._fetch()
+        return torch.cat(self._here, dim=1)
+
+    def _fetch(self) -> None:
+        if self._there:
+            self._here.append(torch.cat(self._there, dim=1).cpu())
+        self._there, self._n_there = [], 0
 
 
 def average_by_recording(probabilities: npt.ArrayLike, recordings: npt.ArrayLike) -> tuple[IntArray, FloatArray]:

@@ -24,7 +24,7 @@ from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
 from pianistid_core.errors import ExtractionError, ModelError, PianistIDError, RunError
-from pianistid_core.evaluation import CONCEPT_SUBSETS, subset_name
+from pianistid_core.evaluation import CONCEPT_SUBSETS, arithmetic, subset_name
 from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, clips_in, read_midi, split_into_clips
 from pianistid_core.models import FactorisedModel, PianistModel, for_inference
 from pianistid_core.rolls import Roll
@@ -186,6 +186,8 @@ class Identifier:
         self.class_names = loaded.class_names
         self.name = loaded.name
         self._model = for_inference(loaded.model).to(device)
+        # On a CPU few have arithmetic for it, and elsewhere it is much slower.
+        self._precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
 
     @classmethod
     def from_checkpoint(
@@ -245,43 +247,29 @@ class Identifier:
             When no clip has what the model needs, such as chords.
         """
         notes = midi if isinstance(midi, Notes) else read_midi(midi)
-        subsets = CONCEPT_SUBSETS if concepts else CONCEPT_SUBSETS[:1]
+        subsets = (*CONCEPT_SUBSETS, ()) if concepts else CONCEPT_SUBSETS[:1]
         starts_s: list[float] = []
         skipped: list[SkippedClip] = []
-        per_clip: list[npt.NDArray[np.float64]] = []
-        per_subset: dict[tuple[str, ...], list[npt.NDArray[np.float64]]] = {}
-        silence: list[npt.NDArray[np.float64]] = []
-        for rolls in self._batches(notes, starts_s, skipped):
-            batch = torch.from_numpy(np.stack(rolls)).to(self.device)
-            with torch.inference_mode():
-                if not isinstance(self._model, FactorisedModel):
-                    per_clip.append(_softmax(self._model(batch)))
-                    continue
-                embeddings = self._model.encode_concepts(batch)
-                for kept in subsets:
-                    per_subset.setdefault(kept, []).append(_softmax(self._model.classify(embeddings, keep=kept)))
-                if concepts:
-                    silence.append(_softmax(self._model.classify_silence(embeddings)))
+        answers = [self._answer(rolls, subsets) for rolls in self._batches(notes, starts_s, skipped)]
         if not starts_s:
             raise ExtractionError(f"this music cannot be identified by {self.name}: {skipped[0].reason}")
-        if per_subset:
-            per_clip = per_subset[CONCEPT_SUBSETS[0]]
-        clip_probabilities = np.concatenate(per_clip)
+        of_clips = np.concatenate(answers, axis=1)  # (S, n, K), the first with all concepts
+        of_recording = of_clips.mean(axis=1)
+        by_subset = dict(zip(subsets, of_recording, strict=True)) if self.factorised and concepts else {}
+        silence = by_subset.pop((), None)
         return Identification(
-            probabilities=self._named(clip_probabilities.mean(axis=0)),
+            probabilities=self._named(of_recording[0]),
             clips=tuple(
                 ClipResult(start, min(start + CLIP_LENGTH_S, max(notes.duration_s, start)), self._named(row))
-                for start, row in zip(starts_s, clip_probabilities, strict=True)
+                for start, row in zip(starts_s, of_clips[0], strict=True)
             ),
-            concepts={
-                kept: self._named(np.concatenate(found).mean(axis=0)) for kept, found in per_subset.items() if concepts
-            },
+            concepts={kept: self._named(found) for kept, found in by_subset.items()},
             skipped=tuple(skipped),
             warnings=_warnings(notes, skipped),
             model=self.name,
             duration_s=notes.duration_s,
             n_notes=len(notes),
-            silence=self._named(np.concatenate(silence).mean(axis=0)) if silence else {},
+            silence={} if silence is None else self._named(silence),
         )
 
     @property
@@ -301,12 +289,22 @@ class Identifier:
         return np.concatenate([nothing, *(self.hear(torch.from_numpy(np.stack(rolls))) for rolls in drawn)])
 
     def hear(self, rolls: torch.Tensor) -> npt.NDArray[np.float32]:
-        """What goes into the head for rolls (B, C, 88, 3000): (B, D)."""
+        """What goes into the head for rolls (B, C, 88, 3000): (B, D), in full precision, since it may be kept."""
         with torch.inference_mode():
             features: npt.NDArray[np.float32] = (
                 self._model.forward_features(rolls.to(self.device)).float().cpu().numpy()
             )
         return features
+
+    def _answer(self, rolls: list[Roll], subsets: Sequence[tuple[str, ...]]) -> npt.NDArray[np.float64]:
+        """Probabilities (S, B, K) of B clips by what is kept; of a model without concepts there is but one S."""
+        batch = torch.from_numpy(np.stack(rolls)).to(self.device)
+        with torch.inference_mode():
+            with arithmetic(self.device, self._precision):
+                if not isinstance(self._model, FactorisedModel):
+                    return _softmax(self._model(batch)).unsqueeze(0).numpy()
+                embeddings = self._model.encode_concepts(batch)
+            return _softmax(self._model.classify_each(embeddings.float(), subsets)).numpy()
 
     def _batches(self, notes: Notes, starts_s: list[float], skipped: list[SkippedClip]) -> Iterator[list[Roll]]:
         """Draws the clips a few at a time, so that an hour of music needs no more memory than a minute."""
@@ -335,9 +333,8 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _softmax(logits: torch.Tensor) -> npt.NDArray[np.float64]:
-    probabilities: npt.NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
-    return probabilities
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(logits.double(), dim=-1).cpu()
 
 
 def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pianistid_core.atomic import replacing
+from pianistid_core.batches import Form
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.duplicates import SIMILAR, ClipPrint, clip_print, overlay
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import DataError, ExtractionError
 from pianistid_core.identify import Identifier
-from pianistid_core.loader import ClipDataset, make_loader
+from pianistid_core.loader import ClipDataset, ahead, make_loader
 from pianistid_core.midi import Notes, split_into_clips
 
 log = logging.getLogger(__name__)
@@ -253,10 +254,11 @@ def _features(
     dataset = ClipDataset(cache, identifier.clip_options)
     clips: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     features = [np.empty((0, identifier.model.feature_size), np.float32)]
-    for batch in make_loader(dataset, batch_size=_AT_ONCE):
-        if len(batch.clips):
+    form: Form = "strokes" if identifier.device.type == "cuda" else "float32"
+    for batch in ahead(make_loader(dataset, batch_size=_AT_ONCE, form=form)):
+        if len(batch):
             clips.append(batch.clips.numpy())
-            features.append(identifier.hear(batch.rolls))
+            features.append(identifier.hear(batch.to_device(identifier.device).rolls))
         counted.add(len(batch.clips) + len(batch.skipped))
     return np.concatenate(clips), np.concatenate(features)
 

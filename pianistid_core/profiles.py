@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import CheckpointError, DataError
+from pianistid_core.errors import CheckpointError
 from pianistid_core.runs import Run
 
 if TYPE_CHECKING:
@@ -208,50 +208,37 @@ class _Heard:
 
 
 def _heard(loaded: "LoadedModel", cache: Any, device: "torch.device", progress: OnProgress | None) -> _Heard:
-    import torch
-
-    from pianistid_core.evaluation import average_by_recording
-    from pianistid_core.loader import ClipDataset, make_loader
+    from pianistid_core.evaluation import average_by_recording, predict, predict_each
+    from pianistid_core.loader import ClipDataset, ahead, make_loader
     from pianistid_core.models import FactorisedModel, for_inference
 
     config = loaded.config
     dataset = ClipDataset(cache, config.test_dataset_cfg, classify_dataset=config.classify_dataset)
-    model = for_inference(loaded.model).to(device)
-    kept: dict[str, tuple[str, ...] | None] = {ALL: None}
-    if isinstance(model, FactorisedModel):
-        kept |= {concept: (concept,) for concept in CONCEPTS}
-    logits: dict[str, list[torch.Tensor]] = {name: [] for name in kept}
-    labels: list[IntArray] = []
-    recordings: list[IntArray] = []
-    done, reason = 0, "it is empty"
-    for batch in make_loader(dataset, batch_size=max(8, config.batch_size)):
-        if len(batch.labels):
-            labels.append(batch.labels.numpy())
-            recordings.append(batch.recordings.numpy())
-            with torch.inference_mode():
-                rolls = batch.rolls.to(device)
-                if isinstance(model, FactorisedModel):
-                    embeddings = model.encode_concepts(rolls)
-                    for name, keep in kept.items():
-                        logits[name].append(model.classify(embeddings, keep=keep).double().cpu())
-                else:
-                    logits[ALL].append(model(rolls).double().cpu())
-        reason = batch.skipped[0][1] if batch.skipped else reason
-        done += len(batch.labels) + len(batch.skipped)
+    batch_size = max(8, config.batch_size)
+
+    def on_batch(number: int) -> None:
         if progress is not None:
-            progress(done, len(dataset))
-    if not labels:
-        raise DataError(f"no clip of this part could be drawn; the first: {reason}")
-    of_clips = np.concatenate(recordings)
+            progress(min(number * batch_size, len(dataset)), len(dataset))
+
+    model = for_inference(loaded.model)
+    batches = ahead(make_loader(dataset, batch_size=batch_size, form="strokes" if device.type == "cuda" else "float32"))
+    precision = config.precision if device.type == "cuda" else None
+    concepts: tuple[str, ...] = CONCEPTS if isinstance(model, FactorisedModel) else ()
+    if concepts:
+        subsets = (CONCEPTS, *((concept,) for concept in CONCEPTS))
+        heard = predict_each(model, batches, subsets, device, on_batch=on_batch, precision=precision)
+    else:
+        heard = [predict(model, batches, device, on_batch=on_batch, precision=precision)]
+    of_clips = heard[0].recordings
     ids, first = np.unique(of_clips, return_index=True)
     return _Heard(
         {
-            name: average_by_recording(torch.softmax(torch.cat(found), dim=1).numpy(), of_clips)[1]
-            for name, found in logits.items()
+            name: average_by_recording(found.probabilities, of_clips)[1]
+            for name, found in zip((ALL, *concepts), heard, strict=True)
         },
-        np.concatenate(labels)[first],
+        heard[0].labels[first],
         ids,
-        tuple(name for name in kept if name != ALL),
+        concepts,
     )
 
 

@@ -1,11 +1,13 @@
 """Measures: exact over clips, averaged over recordings, and the ablation's fifteen rows."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 
+from pianistid_core.batches import Form
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.root import DataRoot
@@ -18,8 +20,9 @@ from pianistid_core.evaluation import (
     commonest_class_accuracy,
     measure,
     predict,
+    predict_each,
 )
-from pianistid_core.loader import ClipDataset, make_loader
+from pianistid_core.loader import ClipDataset, ahead, make_loader
 from pianistid_core.models import build_model
 from pianistid_core.runs import Confusion
 from tiny import PIANISTS, tiny_config
@@ -144,6 +147,65 @@ def test_the_ablation_runs_the_model_with_every_subset(clips: ClipDataset) -> No
     assert rows[0].metrics.loss == pytest.approx(full.loss)
     assert np.array_equal(rows[0].metrics.confusion.counts, full.confusion.counts)
     assert len({round(row.metrics.loss, 6) for row in rows}) == 15
+
+
+def test_any_subsets_can_be_asked_for_in_one_pass(clips: ClipDataset) -> None:
+    model = factorised().eval()
+    loader = make_loader(clips, batch_size=4)
+    wanted = [(), ("rhythm",), CONCEPTS]
+    silence, rhythm, everything = predict_each(model, loader, wanted)
+    assert np.allclose(everything.probabilities, predict(model, loader).probabilities, atol=1e-6)
+    assert np.ptp(silence.probabilities, axis=0).max() < 1e-6 < np.ptp(rhythm.probabilities, axis=0).max()
+    for one in (silence, rhythm):
+        assert np.array_equal(one.clips, everything.clips) and np.array_equal(one.labels, everything.labels)
+
+
+def test_logits_fetched_in_pieces_are_those_fetched_at_once(
+    clips: ClipDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = factorised().eval()
+    loader = make_loader(clips, batch_size=1)
+    wanted = predict_each(model, loader)
+    monkeypatch.setattr("pianistid_core.evaluation._FETCH_AT", 100)
+    for one, other in zip(predict_each(model, loader), wanted, strict=True):
+        assert np.array_equal(one.probabilities, other.probabilities)
+
+
+@pytest.mark.parametrize("form", ["uint8", "strokes"])
+def test_batches_of_any_form_give_the_same_predictions(clips: ClipDataset, form: Form) -> None:
+    model = factorised().eval()
+    wanted = predict(model, make_loader(clips, batch_size=4))
+    found = predict(model, ahead(make_loader(clips, batch_size=4, form=form)))
+    assert np.array_equal(found.probabilities, wanted.probabilities)
+    assert np.array_equal(found.recordings, wanted.recordings) and found.loss == wanted.loss
+
+
+def test_half_precision_is_only_for_those_who_ask(clips: ClipDataset) -> None:
+    model = factorised().eval()
+    loader = make_loader(clips)
+    full, half = predict(model, loader, precision="float32"), predict(model, loader, precision="bf16")
+    assert np.array_equal(full.probabilities, predict(model, loader).probabilities)
+    assert 1e-7 < np.abs(half.probabilities - full.probabilities).max() < 0.05
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_what_a_cpu_gives_and_is_not_waited_for(clips: ClipDataset) -> None:
+    model = factorised().eval()
+    wanted = predict_each(model, make_loader(clips, batch_size=2))
+    there = copy.deepcopy(model).cuda()
+    loader = make_loader(clips, batch_size=2, form="strokes")
+    predict_each(there, loader)
+    batches = list(loader)
+
+    def no_waiting(done: int) -> None:
+        torch.cuda.set_sync_debug_mode("error" if done < len(batches) else "default")
+
+    found = predict_each(there, batches, on_batch=no_waiting)
+    for one, other in zip(found, wanted, strict=True):
+        assert np.allclose(one.probabilities, other.probabilities, atol=1e-3)
+    half = predict(there, loader, precision="bf16")
+    assert np.allclose(half.probabilities, wanted[0].probabilities, atol=0.05)
 
 
 def test_only_a_factorised_model_can_be_ablated(clips: ClipDataset) -> None:

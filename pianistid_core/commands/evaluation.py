@@ -25,12 +25,13 @@ from pianistid_core.runs import Confusion, Run
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.data import DataLoader
 
-    from pianistid_core.batches import Batch
+    from pianistid_core.batches import AnyBatch, Form
     from pianistid_core.checkpoints import LoadedModel
     from pianistid_core.datasets.cache import NoteCache
     from pianistid_core.evaluation import AblationRow, Metrics
+    from pianistid_core.loader import Loader
+    from pianistid_core.models import PianistModel
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ def _add_common(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="the config of a checkpoint that does not hold its own")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first, which takes up to a minute and pays for thousands of clips",
+    )
     parser.add_argument("--figures", metavar="FOLDER", help="also write confusion matrices as PNG files, here")
     add_data_root(parser)
     add_json(parser)
@@ -76,15 +82,17 @@ def _add_common(parser: ArgumentParser) -> None:
 
 def _evaluate(options: Namespace) -> int:
     from pianistid_core.evaluation import commonest_class_accuracy, measure, predict
+    from pianistid_core.loader import ahead
 
     subject = _subject(options)
     with progress("batches") as shown:
         total = len(subject.loader)
         predictions = predict(
-            subject.loaded.model,
-            subject.loader,
+            subject.model,
+            ahead(subject.loader),
             subject.device,
             on_batch=lambda done: shown.show(f"evaluating {options.split}", done, total),
+            precision=subject.precision,
         )
     metrics = measure(predictions, subject.loaded.class_names, subject.cache.recordings)
     name, accuracy = commonest_class_accuracy(subject.train_labels(), metrics)
@@ -115,16 +123,18 @@ def _per_pianist(metrics: "Metrics") -> list[tuple[object, ...]]:
 
 def _ablate(options: Namespace) -> int:
     from pianistid_core.evaluation import ablate, commonest_class_accuracy, subset_name
+    from pianistid_core.loader import ahead
 
     subject = _subject(options)
     with progress("batches") as shown:
         total = len(subject.loader)
         rows = ablate(
-            subject.loaded.model,
-            subject.loader,
+            subject.model,
+            ahead(subject.loader),
             subject.device,
             subject.loaded.class_names,
             on_batch=lambda done: shown.show(f"ablating on {options.split}", done, total),
+            precision=subject.precision,
         )
     name, accuracy = commonest_class_accuracy(subject.train_labels(), rows[0].metrics)
     data = {
@@ -226,10 +236,11 @@ def _profile(options: Namespace) -> int:
 
 
 class _Subject(NamedTuple):
-    """A trained model, the clips to measure it on, and the run it came from, if any."""
+    """A trained model, as loaded and as it is asked, the clips to measure it on, and the run it came from, if any."""
 
     loaded: "LoadedModel"
-    loader: "DataLoader[Batch]"
+    model: "PianistModel"
+    loader: "Loader[AnyBatch]"
     cache: "NoteCache"
     device: "torch.device"
     run: Run | None
@@ -246,6 +257,11 @@ class _Subject(NamedTuple):
             "validation_is_test": self.validation_is_test,
             "n_unreadable": len(self.cache.unreadable),
         }
+
+    @property
+    def precision(self) -> str | None:
+        """What a GPU computes in: what the run was trained in there. A CPU has full precision."""
+        return self.loaded.config.precision if self.device.type == "cuda" else None
 
     @property
     def validation_is_test(self) -> bool:
@@ -265,12 +281,14 @@ def _subject(options: Namespace) -> _Subject:
     from pianistid_core.checkpoints import load_model
     from pianistid_core.config import load_config
     from pianistid_core.datasets.cache import open_note_cache
-    from pianistid_core.devices import choose_device
+    from pianistid_core.devices import choose_device, keep_memory
     from pianistid_core.loader import ClipDataset, make_loader
+    from pianistid_core.models import for_inference
 
     root = open_root(options.data_root)
     run, source = _run_and_source(options.run, root)
     device = choose_device(options.device)
+    keep_memory()
     loaded = load_model(
         source, root=root, config=load_config(options.config) if options.config else None, device=device
     )
@@ -291,8 +309,10 @@ def _subject(options: Namespace) -> _Subject:
             f"{len(dataset.class_names)} of split {config.data_split_dir!r} in {root.path}; give the data root it was "
             "trained on with --data-root"
         )
-    loader = make_loader(dataset, batch_size=max(8, config.batch_size), shuffle=False)
-    return _Subject(loaded, loader, cache, device, run, root, options.split)
+    form: Form = "strokes" if device.type == "cuda" else "float32"
+    loader = make_loader(dataset, batch_size=max(8, config.batch_size), form=form)
+    model = for_inference(loaded.model, compile=options.compile)
+    return _Subject(loaded, model, loader, cache, device, run, root, options.split)
 
 
 def _run_and_source(name: str, root: DataRoot) -> tuple[Run | None, Path]:

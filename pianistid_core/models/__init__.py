@@ -99,11 +99,11 @@ def _whole_number(value: Any) -> int | None:
         return None
 
 
-def for_inference(model: "PianistModel") -> "PianistModel":
+def for_inference(model: "PianistModel", *, compile: bool = False) -> "PianistModel":
     """Gives a faster copy for evaluation only; see `pianistid_core.models.inference`."""
     from pianistid_core.models import inference
 
-    return inference.for_inference(model)
+    return inference.for_inference(model, compile=compile)
 
 
 def __getattr__(name: str) -> Any:

@@ -153,14 +153,20 @@ class FactorisedModel(DrawsChance, PianistModel):
         kept = torch.tensor([concept in names for concept in CONCEPTS], device=embeddings.device)
         return self.head(self._combine(embeddings, kept.expand(len(embeddings), -1)))
 
-    def classify_silence(self, embeddings: Tensor) -> Tensor:
-        """Gives logits (B, K) for embeddings (B, 4, D) with all four concepts masked: what is said before listening.
+    def classify_each(self, embeddings: Tensor, subsets: Sequence[Sequence[str | int]]) -> Tensor:
+        """Gives logits (S, B, K) for embeddings (B, 4, D), hearing only the concepts of each of S subsets in turn.
 
-        Raises ModelError when the embeddings have another shape.
+        All subsets go through the head at once. An empty one is silence: what is said before listening.
+
+        Raises ModelError when a subset names something else, or the embeddings have another shape.
         """
         self._check_embeddings(embeddings)
-        kept = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-        return self.head(self._combine(embeddings, kept))
+        named = [_concept_names(subset) if len(subset) else () for subset in subsets]
+        kept = torch.tensor([[concept in names for concept in CONCEPTS] for names in named], dtype=torch.bool)
+        # Not `device=`: that would wait for a GPU to have finished its work so far.
+        of_clips = kept.to(embeddings.device, non_blocking=True).repeat_interleave(len(embeddings), dim=0)
+        stacked = embeddings.expand(len(subsets), *embeddings.shape).flatten(0, 1)  # (S * B, 4, D)
+        return self.head(self._combine(stacked, of_clips)).view(len(subsets), len(embeddings), -1)
 
     def _check_embeddings(self, embeddings: Tensor) -> None:
         if embeddings.dim() != 3 or tuple(embeddings.shape[1:]) != (len(CONCEPTS), self.feature_size):
