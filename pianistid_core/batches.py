@@ -7,7 +7,7 @@ floats of each, bit for bit: what a form saves is the CPU's time and the way to 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -143,3 +143,20 @@ class StrokeBatch:
 
 
 AnyBatch = Batch | PackedBatch | StrokeBatch
+Rolls = torch.Tensor | PackedRolls | Strokes
+
+
+def batch_of(
+    rolls: Rolls,
+    positives: Rolls | None,
+    about: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    skipped: Skipped,
+    *,
+    normalised: bool,
+) -> AnyBatch:
+    """The batch of the form that the rolls, and the positives with them, have; `about` is labels, recordings, clips."""
+    if isinstance(rolls, PackedRolls):
+        return PackedBatch(rolls, *about, cast("PackedRolls | None", positives), skipped, normalised)
+    if isinstance(rolls, Strokes):
+        return StrokeBatch(rolls, *about, cast("Strokes | None", positives), skipped, normalised)
+    return Batch(rolls, *about, cast("torch.Tensor | None", positives), skipped)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pianistid_core.batches import Form, PackedRolls
+from pianistid_core.batches import Form, PackedRolls, Rolls
 from pianistid_core.clips import ClipOptions, draw_channels
 from pianistid_core.concepts import DrawnNotes, evaluation_rng, evaluation_seed
 from pianistid_core.errors import ExtractionError
@@ -26,7 +26,6 @@ from pianistid_core.strokes import Strokes
 
 _log = logging.getLogger(__name__)
 
-Rolls = torch.Tensor | PackedRolls | Strokes
 # One batch is drawn and one waits while a third is learned from; each may come with another one of positives.
 _BLOCKS_KEPT = 4
 
@@ -143,6 +142,25 @@ def _seeds(
     by_chance = options.multichannel or options.data_augmentation or options.jitter_start
     seeds = [evaluation_seed(packed.notes(clip)) if by_chance else 0 for clip in clips]
     return np.empty(0, np.uint64), 0, 1, np.array(seeds, np.uint64)
+
+
+class SameClass:
+    """Chooses among the clips of one class without looking through all; `labels` (n,) are the clips' classes."""
+
+    def __init__(self, labels: npt.NDArray[np.int64]) -> None:
+        self._labels = labels
+        # Class by class, and within each in the order of the clips.
+        self._order = np.argsort(labels, kind="stable")
+        self._starts = np.searchsorted(labels, np.arange(labels.max(initial=-1) + 2), sorter=self._order)
+
+    def other(self, index: int, rng: np.random.Generator) -> int | None:
+        """Any index of the same class but this one, each as likely."""
+        start, end = self._starts[self._labels[index]], self._starts[self._labels[index] + 1]
+        if end - start < 2:
+            return None
+        members = self._order[start:end]
+        number = int(rng.integers(0, len(members) - 1))
+        return int(members[number + (number >= np.searchsorted(members, index))])
 
 
 # --- the plain code --------------------------------------------------------------------------------------------------

@@ -12,20 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Semaphore, Thread
-from typing import Generic, Literal, TypeVar, cast, overload
+from typing import Generic, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pianistid_core.batches import AnyBatch, Batch, Form, PackedBatch, PackedRolls, Skipped, StrokeBatch
+from pianistid_core.batches import AnyBatch, Batch, Form, Rolls, batch_of
 from pianistid_core.clips import ClipOptions
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.drawing import Chance, Rolls, Room, compiled_rolls, draw, without
+from pianistid_core.drawing import Chance, Room, SameClass, compiled_rolls, draw, without
 from pianistid_core.errors import LoaderError
-from pianistid_core.strokes import Strokes
 
 DEFAULT_SEED = 42
 DEFAULT_BATCH_SIZE = 20
@@ -68,7 +67,7 @@ class ClipDataset(Dataset[Batch]):
         self.epoch = 0
         self._draws = MAX_DRAWS if training and (options.data_augmentation or options.jitter_start) else 1
         self._room = Room()
-        self._same_class = _SameClass(self.labels[self.clips]) if with_positives else None
+        self._same_class = SameClass(self.labels[self.clips]) if with_positives else None
 
     @classmethod
     def open(
@@ -121,9 +120,13 @@ class ClipDataset(Dataset[Batch]):
         if self._same_class is not None:
             rolls, positives = self._with_positives(indices, rolls, reasons, form)
         kept = clips[[not reason for reason in reasons]]
-        about = (self.labels[kept], self.cache.recording_ids[kept], kept)
+        about = (
+            torch.from_numpy(self.labels[kept]),
+            torch.from_numpy(self.cache.recording_ids[kept]),
+            torch.from_numpy(kept),
+        )
         skipped = [(int(clip), reason) for clip, reason in zip(clips, reasons, strict=True) if reason]
-        return _batch(rolls, positives, about, skipped, normalised=self.options.normalize_velocity)
+        return batch_of(rolls, positives, about, skipped, normalised=self.options.normalize_velocity)
 
     def _draw(self, clips: IntArray, form: Form, stream: int) -> tuple[Rolls, list[str]]:
         chance = Chance(self.seed, self.epoch, stream, self._draws, self.training)
@@ -146,41 +149,6 @@ class ClipDataset(Dataset[Batch]):
         """Another index of the same class, chosen by seed, epoch and clip; None where there is none."""
         rng = np.random.default_rng([self.seed, self.epoch, int(self.clips[index]), 2 * _POSITIVE_STREAM])
         return None if self._same_class is None else self._same_class.other(index, rng)
-
-
-class _SameClass:
-    """Chooses among the clips of one class without looking through all; `labels` (n,) are the clips' classes."""
-
-    def __init__(self, labels: IntArray) -> None:
-        self._labels = labels
-        # Class by class, and within each in the order of the clips.
-        self._order = np.argsort(labels, kind="stable")
-        self._starts = np.searchsorted(labels, np.arange(labels.max(initial=-1) + 2), sorter=self._order)
-
-    def other(self, index: int, rng: np.random.Generator) -> int | None:
-        """Any index of the same class but this one, each as likely."""
-        start, end = self._starts[self._labels[index]], self._starts[self._labels[index] + 1]
-        if end - start < 2:
-            return None
-        members = self._order[start:end]
-        number = int(rng.integers(0, len(members) - 1))
-        return int(members[number + (number >= np.searchsorted(members, index))])
-
-
-def _batch(
-    rolls: Rolls,
-    positives: Rolls | None,
-    about: tuple[IntArray, IntArray, IntArray],
-    skipped: Skipped,
-    *,
-    normalised: bool,
-) -> AnyBatch:
-    labels, recordings, clips = (torch.from_numpy(array) for array in about)
-    if isinstance(rolls, PackedRolls):
-        return PackedBatch(rolls, labels, recordings, clips, cast("PackedRolls | None", positives), skipped, normalised)
-    if isinstance(rolls, Strokes):
-        return StrokeBatch(rolls, labels, recordings, clips, cast("Strokes | None", positives), skipped, normalised)
-    return Batch(rolls, labels, recordings, clips, cast("torch.Tensor | None", positives), skipped)
 
 
 class _EpochBatches(Sampler[list[int]]):

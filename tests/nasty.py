@@ -7,10 +7,10 @@ import torch
 from hypothesis import strategies as st
 
 from pianistid_core import drawing
-from pianistid_core.batches import Form, PackedRolls
+from pianistid_core.batches import Form, PackedRolls, Rolls
 from pianistid_core.clips import ClipOptions
 from pianistid_core.concepts import DynamicsOptions, ExtractorOptions, HarmonyOptions, MelodyOptions
-from pianistid_core.drawing import Chance, Rolls, Room, draw
+from pianistid_core.drawing import Chance, Room, draw
 from pianistid_core.midi import Notes
 from pianistid_core.packed_notes import PackedNotes
 from pianistid_core.strokes import Strokes, normalise_rolls, paint
