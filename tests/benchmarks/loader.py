@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -64,14 +65,12 @@ def measured(packed: PackedNotes, options: ClipOptions, rounds: int) -> Times:
     memory = torch.empty(BATCH, options.n_channels, N_KEYS, N_FRAMES)
     for number in range(rounds + 1):
         clips = rng.choice(len(packed), BATCH, replace=len(packed) < BATCH).tolist()
-        chance = Chance(0, number, 0, 10, training=True)
+        one_batch = partial(draw, packed, clips, options, Chance(0, number, 0, 10, training=True), room=room)
         times.setdefault(MEMORY, []).append(timed(memory.zero_))
         for form in FORMS:
-            drawn = timed(lambda form=form: draw(packed, clips, options, chance, form, room))  # type: ignore[misc]
-            times.setdefault(form, []).append(drawn)
+            times.setdefault(form, []).append(timed(partial(one_batch, form=form)))
         with patch.object(drawing, "compiled_rolls", return_value=None):
-            plain = timed(lambda: draw(packed, clips, options, chance, "float32", room))
-        times.setdefault(PLAIN, []).append(plain)
+            times.setdefault(PLAIN, []).append(timed(partial(one_batch, form="float32")))
     return {name: values[1:] for name, values in times.items()}
 
 
