@@ -33,9 +33,10 @@ PAGES = {
     "identify, answer": "/identify?model=shipped/tiny&example=demo",
     "pianists": "/pianists?model=shipped/tiny",
     "tracking": "/tracking",
+    "cluster": "/cluster",
 }
 WIDTHS = (1440, 1024, 390)
-EMPTY_PAGES = ("/", "/data", "/build", "/runs", "/compare", "/identify", "/pianists", "/tracking")
+EMPTY_PAGES = ("/", "/data", "/build", "/runs", "/compare", "/identify", "/pianists", "/tracking", "/cluster")
 
 # Rules of axe-core that are broken by something that is not ours and cannot be worked round: the rule, and why.
 EXCEPTIONS: dict[str, str] = {}
