@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 0.5
-SILENT_AFTER_S = 60.0
+SILENT_AFTER_BEATS = 120  # counted, for a machine that sleeps makes no time pass for either
 GRACE_S = 10.0
 # What torchrun tells each process that it starts.
 TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -44,14 +43,11 @@ def is_first(environ: Mapping[str, str] = os.environ) -> bool:
 class PeerError(RunError):
     """Another process of this training is gone or has failed; `kind` is the kind of its failure, where known."""
 
-    def __init__(self, message: str, *, rank: int | None = None, kind: FailureKind | None = None) -> None:
+    def __init__(
+        self, message: str, *, rank: int | None = None, kind: FailureKind | None = None, died: bool = False
+    ) -> None:
         super().__init__(message)
-        self.rank, self.kind = rank, kind
-
-    @property
-    def died(self) -> bool:
-        """Whether it is gone without a word."""
-        return self.kind == "killed"
+        self.rank, self.kind, self.died = rank, kind, died
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class PeerWatch:
         self.store, self.rank, self.world = store, rank, world
         self.on_stuck = on_stuck
         self._mine = Beat(socket.gethostname(), ProcessIdentity.of())
-        self._seen: dict[int, tuple[int, float]] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
         self._loss: PeerError | None = None
         self._known, self._over, self._writing = threading.Event(), threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="peers", daemon=True)
@@ -129,7 +125,9 @@ class PeerWatch:
                 said = self.store.multi_get([f"peer/{rank}" for rank in others])
                 loss = self._lost({rank: Beat.from_json(text) for rank, text in zip(others, said, strict=True)})
             except RuntimeError:
-                loss = PeerError("the process that held this training together (torchrun) is gone; resume to go on")
+                loss = PeerError(
+                    "the process that held this training together (torchrun) is gone; resume to go on", kind="killed"
+                )
             if loss is not None:
                 self._found(loss)
                 return
@@ -153,14 +151,15 @@ class PeerWatch:
         return None
 
     def _is_gone(self, rank: int, beat: Beat) -> bool:
-        if beat.host == self._mine.host and beat.process is not None:
-            return not beat.process.alive()
-        now = time.monotonic()
-        number, since = self._seen.get(rank, (-1, now))
-        self._seen[rank] = (beat.number, now if beat.number != number else since)
-        return now - self._seen[rank][1] > SILENT_AFTER_S
+        if beat.host == self._mine.host and beat.process is not None and not beat.process.alive():
+            return True
+        number, missed = self._seen.get(rank, (-1, 0))
+        self._seen[rank] = (beat.number, missed + 1 if beat.number == number else 0)
+        return self._seen[rank][1] > SILENT_AFTER_BEATS
 
 
 def died(rank: int) -> PeerError:
     """The error that says that a process is gone without a word."""
-    return PeerError(f"a process of this training died (rank {rank}); resume to go on", rank=rank, kind="killed")
+    return PeerError(
+        f"a process of this training died (rank {rank}); resume to go on", rank=rank, kind="killed", died=True
+    )

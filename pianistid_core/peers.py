@@ -189,9 +189,16 @@ class Peers:
         return tensor
 
     def numbers(self, *mine: int) -> list[tuple[int, ...]]:
-        """The whole numbers of each process, in the order of their ranks."""
-        if not self.many:
+        """The whole numbers of each process, in the order of their ranks.
+
+        Raises
+        ------
+        PeerError
+            When one of them is known to have failed or died.
+        """
+        if self._watch is None:
             return [mine]
+        self._watch.check()
         rows = torch.zeros(self.world, len(mine), dtype=torch.int64)
         rows[self.rank] = torch.tensor(mine)
         return [tuple(row) for row in self.add_up(rows).tolist()]

@@ -277,7 +277,7 @@ class Trial:
         import torch
 
         from pianistid_core.loader import make_loader
-        from pianistid_core.training import epoch_seed
+        from pianistid_core.trainer import epoch_seed
 
         clips = self._clips("train")
         for epoch in itertools.count():

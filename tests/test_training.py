@@ -229,7 +229,7 @@ def test_each_kind_of_failure_is_kept_with_the_run(
     def fail(*arguments: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr("pianistid_core.training.predict", fail)
+    monkeypatch.setattr("pianistid_core.trainer.predict", fail)
     config = tiny_config(epochs=1)
     with pytest.raises(PianistIDError):
         trained(tiny_root, config)
