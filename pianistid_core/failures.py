@@ -27,8 +27,7 @@ def failure_in_words(error: Exception, config: RunConfig, learner: Learner | Non
     the learner's weights: none of them may be saved afterwards.
     """
     if _is_of_device(error):
-        advice = f"lower batch_size (now {config.batch_size})"
-        return f"the device ran out of memory; {advice if learner is None else _smaller(error, config, learner)}"
+        return f"the device ran out of memory; {_smaller(error, config, learner)}"
     if _is_of_machine(error):
         return f"the machine ran out of memory; lower batch_size (now {config.batch_size}) or num_workers"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -63,11 +62,20 @@ def _says(error: BaseException, words: tuple[str, ...]) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def _smaller(error: Exception, config: RunConfig, learner: Learner) -> str:
+def _smaller(error: Exception, config: RunConfig, learner: Learner | None) -> str:
+    """What to do about a batch too big, found out on the learner where there is one."""
+    lower = f"lower batch_size (now {config.batch_size})"
+    if learner is None:
+        return lower
+    log.info("the device ran out of memory; looking for the largest batch that fits")
     # The frames that the error came through hold the batch and its activations.
     traceback.clear_frames(error.__traceback__)
     smallest = 2 if config.loss_type == "cce+triplet" else 1
-    largest = largest_batch(learner.try_batch, smallest=smallest, below=config.batch_size)
+    try:
+        largest = largest_batch(learner.try_batch, smallest=smallest, below=config.batch_size)
+    except Exception as trouble:  # the run's own failure is what has to be told
+        log.warning("no smaller batch could be tried: %s: %s", type(trouble).__name__, trouble)
+        return lower
     if largest is None:
         return f"not even a batch of {smallest} fits, so choose a smaller network or another device"
     return f"the largest batch that fits is {largest}, so set batch_size to {largest} (now {config.batch_size})"

@@ -166,13 +166,17 @@ def test_a_loss_that_is_no_number_is_told(tiny_root: DataRoot, monkeypatch: pyte
     assert tried(found)[-1] == "Training" and found.estimate is None
 
 
-def test_memory_that_runs_out_is_told(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*arguments: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_memory_that_runs_out_is_told_with_the_batch_that_fits(
+    tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def room_for_three(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        if len(logits) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits.sum()
 
-    monkeypatch.setattr("pianistid_core.learning.Learner.learn", no_room)
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", room_for_three)
     found = preflight(tiny_config(), tiny_root)
-    assert failed(found).name == "Training" and "lower batch_size (now 5)" in failed(found).detail
+    assert failed(found).name == "Training" and "set batch_size to 3 (now 5)" in failed(found).detail
 
 
 def test_a_place_that_cannot_be_written_is_told(tiny_root: DataRoot, tmp_path: Path) -> None:
