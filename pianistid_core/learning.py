@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pianistid_core.batches import Batch
+from pianistid_core.batches import AnyBatch, Batch, Form
 from pianistid_core.checkpoints import load_state
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.cache import NoteCache
@@ -169,7 +169,7 @@ class Learner:
         self._compiled: Any = torch.compile(self._pass, dynamic=False) if config.compile else None
         self._is_tried = False
 
-    def learn(self, batch: Batch, where: str, *, weight: Tensor | float | None = None) -> Step:
+    def learn(self, batch: AnyBatch, where: str, *, weight: Tensor | float | None = None) -> Step:
         """Takes one step of the optimiser on a batch that is not empty.
 
         `weight` is what the loss counts for beside those of other processes; the step's numbers are without it.
@@ -179,10 +179,10 @@ class Learner:
         DivergedError
             When the loss is no number, on a CPU; `where` says in which batch. Elsewhere `Sums` sees it.
         """
-        batch = batch.to_device(self.device)
-        logits, loss = self._forward_and_backward(batch, where, weight)
+        here = batch.to_device(self.device)
+        logits, loss = self._forward_and_backward(here, where, weight)
         self.optimiser.step()
-        n_correct = (logits.argmax(dim=1) == batch.labels).sum()
+        n_correct = (logits.argmax(dim=1) == here.labels).sum()
         return Step(loss.to(_exact(self.device)) * len(batch), n_correct, len(batch))
 
     def _forward_and_backward(self, batch: Batch, where: str, weight: Tensor | float | None) -> tuple[Tensor, Tensor]:
@@ -309,6 +309,11 @@ def clips_of(config: RunConfig, cache: NoteCache, *, training: bool) -> ClipData
         classify_dataset=config.classify_dataset,
         with_positives=training and config.loss_type == "cce+triplet",
     )
+
+
+def form_of(config: RunConfig) -> Form:
+    """How a config has clips travel to the device."""
+    return cast(Form, config.roll_form)
 
 
 def class_names_of(config: RunConfig, cache: NoteCache) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ class Trial:
             f"{_seconds(first_s)}; loss {losses[-1]:.3f}{left_out}"
         )
 
-    def _learn(self, batch: "Batch", where: str) -> float:
+    def _learn(self, batch: "AnyBatch", where: str) -> float:
         """One step of training, waited for: its loss."""
         from pianistid_core.learning import Sums
 
