@@ -17,7 +17,7 @@ from pianistid_core.presets import presets
 PART = "validation"
 N_RECORDINGS = 160
 # A run that differs from the paper's in these alone is worth setting beside it, as long as the difference is named.
-_STILL_CLOSE = frozenset({"epochs", "data_split_dir"})
+_STILL_CLOSE = frozenset({"epochs", "data_split_dir", "precision"})
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def published() -> tuple[Published, ...]:
 def reproductions(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[str, ...]]]:
     """The runs that repeat a row: for each preset, ids of runs with the keys in which they still differ from it.
 
-    `configs` holds each run's config by dotted keys. Seed, names and machine do not count; a run with other data or
-    other epochs is given with those keys.
+    `configs` holds each run's config by dotted keys. Seed, names and machine do not count; a run with other data,
+    epochs or precision is given with those keys.
 
     Raises
     ------

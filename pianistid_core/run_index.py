@@ -17,6 +17,7 @@ from typing import Any
 from pianistid_core.errors import ConfigError
 from pianistid_core.metrics_log import MetricsLog
 from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, REQUEST_FILE, SPARKLINE_VALUES, WAITING, Run, RunSummary
+from pianistid_core.speed import AS_REFERENCE
 from pianistid_core.strict_yaml import MAX_BYTES, read_written_yaml
 
 _SETTLED_NS = 2_000_000_000
@@ -128,7 +129,8 @@ def _summary(run: Run, log: MetricsLog) -> RunSummary | None:
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
-            return MappingProxyType(dict(_leaves(read_written_yaml(file.read(MAX_BYTES + 1)), "")))
+            # Runs from before there were such settings computed as the reference.
+            return MappingProxyType({**AS_REFERENCE, **dict(_leaves(read_written_yaml(file.read(MAX_BYTES + 1)), ""))})
     except (OSError, ConfigError):
         return _NO_CONFIG
 

@@ -26,7 +26,7 @@ LEVELS = [
     ["drawing"],
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
-    ["optimisation"],
+    ["optimisation", "speed"],
     ["metrics_log", "confusion", "run_labels", "run_log"],
     ["run_folder"],
     ["runs", "peer_watch"],

@@ -18,6 +18,16 @@ from pianistid_core.config import (
 )
 from pianistid_core.errors import ConfigError
 from pianistid_core.schema import read_yaml
+from pianistid_core.speed import FAST_ON_GPU, speed_settings
+
+# Each fast preset, and the one whose experiment it is.
+FAST = {
+    "fast/resnet50-jtd+pijama-augment.yaml": "baselines/resnet50-jtd+pijama-augment.yaml",
+    "fast/disentangle-jtd+pijama-resnet18-maxpool.yaml": (
+        "disentangle-final-experiments/"
+        "disentangle-jtd+pijama-resnet18-noattention-maxpool-augment50-mask30concept3.yaml"
+    ),
+}
 
 
 def test_a_path_is_taken_as_it_stands_then_below_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +66,7 @@ def test_presets_are_the_papers_sixteen_and_our_own(shared: Path) -> None:
     assert len(published) == 16
     found = {preset.name: preset for preset in presets()}
     assert {name: found[name].published_accuracy for name in published} == published
-    assert set(found) - set(published) == {"demo.yaml", "jazz20-cpu.yaml"}
+    assert set(found) - set(published) == {"demo.yaml", "jazz20-cpu.yaml", *FAST}
     assert list(found)[:2] == ["demo.yaml", "jazz20-cpu.yaml"]
     for name, preset in found.items():
         assert preset.title and len(preset.summary) > 40
@@ -88,6 +98,13 @@ def test_presets_are_whole_and_stand_alone() -> None:
             *("num_workers", "device", "num_threads"),
             *("precision", "channels_last", "compile", "fused_optimiser", "roll_form"),
         }
+
+
+@pytest.mark.parametrize(("fast", "reference"), FAST.items())
+def test_a_fast_preset_is_the_papers_experiment_with_other_arithmetic(fast: str, reference: str) -> None:
+    ours, theirs = load_config(fast), load_config(reference)
+    assert {key for key, _, _ in difference(ours, theirs)} - {"run"} == {"experiment", *FAST_ON_GPU}
+    assert speed_settings(ours) == dict(FAST_ON_GPU)
 
 
 def test_every_preset_survives_writing() -> None:
