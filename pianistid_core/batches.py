@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import torch
 
-from pianistid_core.strokes import Strokes, normalise_rolls, paint, scaled
+from pianistid_core.strokes import Strokes, normalise_rolls, paint, scaled, sent
 
 Form = Literal["float32", "uint8", "strokes"]
 FORMS: tuple[Form, ...] = ("float32", "uint8", "strokes")
@@ -43,9 +43,9 @@ class Batch:
         """The same clips with rolls, labels and positives on a device, without waiting for the copy."""
         return replace(
             self,
-            rolls=self.rolls.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            positives=None if self.positives is None else self.positives.to(device, non_blocking=True),
+            rolls=sent(self.rolls, device),
+            labels=sent(self.labels, device),
+            positives=None if self.positives is None else sent(self.positives, device),
         )
 
     def pin_memory(self) -> "Batch":
@@ -64,12 +64,10 @@ class PackedRolls:
 
     def floats(self, device: torch.device | str, *, normalised: bool) -> torch.Tensor:
         """The rolls as float32 on a device, normalised there or not."""
-        rolls = self.values.to(device, non_blocking=True).to(torch.float32)
+        rolls = sent(self.values, device).to(torch.float32)
         if not normalised:
             return rolls
-        low, high = (
-            edge.to(device, non_blocking=True).to(torch.float32)[..., None, None] for edge in (self.low, self.high)
-        )
+        low, high = (sent(edge, device).to(torch.float32)[..., None, None] for edge in (self.low, self.high))
         return scaled(rolls, low, high - low)
 
     def without(self, clips: Sequence[int]) -> "PackedRolls":
@@ -101,7 +99,7 @@ class PackedBatch:
         """The batch of float32 rolls on a device, without waiting for the copy."""
         rolls = self.rolls.floats(device, normalised=self.normalised)
         positives = None if self.positives is None else self.positives.floats(device, normalised=self.normalised)
-        labels = self.labels.to(device, non_blocking=True)
+        labels = sent(self.labels, device)
         return Batch(rolls, labels, self.recordings, self.clips, positives, self.skipped)
 
     def pin_memory(self) -> "PackedBatch":
@@ -129,7 +127,7 @@ class StrokeBatch:
         """The batch of float32 rolls, painted on a device that is not waited for."""
         rolls = self._painted(self.strokes, device)
         positives = None if self.positives is None else self._painted(self.positives, device)
-        labels = self.labels.to(device, non_blocking=True)
+        labels = sent(self.labels, device)
         return Batch(rolls, labels, self.recordings, self.clips, positives, self.skipped)
 
     def _painted(self, strokes: Strokes, device: torch.device | str) -> torch.Tensor:

@@ -101,7 +101,7 @@ _ARRAYS = tuple(field.name for field in fields(Strokes))[:4]
 
 def paint(strokes: Strokes, device: torch.device | str) -> torch.Tensor:
     """Paints strokes on a device, which the CPU does not wait for: float32 (B, C, 88, 3000), values 0..127."""
-    rows, firsts, lasts, values = (getattr(strokes, name).to(device, non_blocking=True) for name in _ARRAYS)
+    rows, firsts, lasts, values = (sent(getattr(strokes, name), device) for name in _ARRAYS)
     shape = (strokes.n_clips, strokes.n_channels, N_KEYS, N_FRAMES)
     wide = torch.int32 if len(strokes) < _MOST_IN_32_BITS else torch.int64
     lengths = lasts.long() - firsts.long()
@@ -114,6 +114,15 @@ def paint(strokes: Strokes, device: torch.device | str) -> torch.Tensor:
     canvas = torch.zeros(strokes.n_clips * strokes.n_channels * N_KEYS * N_FRAMES, dtype=wide, device=rows.device)
     canvas.scatter_reduce_(0, cells, each[1].to(wide), "amax")
     return canvas.bitwise_and_(127).to(torch.float32).view(shape)
+
+
+def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor on a device; the way to a GPU of CUDA is not waited for.
+
+    CUDA takes from pinned memory when it is there, and copies other memory aside first. Devices of other makers may
+    read the tensor's own memory later, when it may hold the next batch.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def normalise_rolls(rolls: torch.Tensor) -> torch.Tensor:
