@@ -96,8 +96,7 @@ def starts(place: int, eta: float | None, busy: bool, paused: bool) -> str:
 
 def handed_over(cluster: Cluster, paused: bool) -> str:
     """When a waiting run goes to its cluster, and to which."""
-    when = "waits until the queue goes on, for" if paused else "goes soon to"
-    return f"{when} the cluster at {cluster.address}"
+    return f"goes to {cluster.address} {'when the queue goes on' if paused else 'next'}"
 
 
 def controls(queue: RunQueue, n: int) -> None:

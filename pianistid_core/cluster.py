@@ -156,10 +156,10 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, limit: int = _MOST_CHARACTERS) -> str:
     """What somebody else's software said, as one line that is not too long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= _MOST_CHARACTERS else line[: _MOST_CHARACTERS - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _cause(error: BaseException, address: str) -> str:

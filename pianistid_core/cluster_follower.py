@@ -41,6 +41,7 @@ MOST_FILES = 20_000
 MOST_BYTES = 64 << 30
 _GROWING = (LOG, METRICS_FILE)
 _LAST_TRIES = 5
+_MOST_REASON = 2000
 _AGAIN = "resume to take it up again, or to go on from its latest checkpoint"
 
 
@@ -98,7 +99,7 @@ class Follower:
                 return False
             if time.monotonic() - began > STARTS_WITHIN_S:
                 self._show(self._what_it_waits_for())
-        self._keep_place(machine=one_line(str(self._get(machine)))[:100])
+        self._keep_place(machine=one_line(str(self._get(machine)), 100))
         return True
 
     def _what_it_waits_for(self) -> str:
@@ -263,7 +264,7 @@ class Follower:
         status = next((known for known in STATUSES if known == self.said.get("status")), None)
         if status is not None and status not in ("running", "queued"):
             failure = next((kind for kind in FAILURE_KINDS if kind == self.said.get("failure")), None)
-            return status, one_line(str(self.said.get("reason", ""))), failure
+            return status, one_line(str(self.said.get("reason", "")), _MOST_REASON), failure
         where = f"its process on {self.place.in_words()}"
         if code < 0:
             return "failed", f"{where} was killed by {signal_name(-code)}; resume to go on", "killed"

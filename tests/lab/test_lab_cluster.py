@@ -105,7 +105,7 @@ def test_a_run_is_started_or_queued_where_it_was_chosen(root: DataRoot, monkeypa
     at.query_params["view"] = "Queue"
     at.session_state["runs_view"] = "Queue"
     at.run()
-    assert f"waits until the queue goes on, for the cluster at {ADDRESS}" in words(at)
+    assert f"goes to {ADDRESS} when the queue goes on" in words(at)
 
 
 def test_a_run_says_where_it_trains_and_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
