@@ -2,8 +2,8 @@
 
 `preflight` reads the data, builds the network, trains and evaluates a few batches through the code of training itself,
 writes a checkpoint and reads it back, and looks at the disk. Nothing is left behind and no run folder is made.
-`run_preflight` does so in a process of its own (`python -m pianistid_core.preflight ROOT CACHE TOKEN`, the config as
-JSON on standard input, a line of JSON for each check on standard output), so that who asks never loads torch.
+`run_preflight` does so in a process of its own (`python -m pianistid_core.preflight ROOT CACHE TOKEN [compare]`, the
+config as JSON on standard input, a line of JSON for each check on standard output), so that who asks never loads torch.
 """
 
 import contextlib
@@ -24,27 +24,38 @@ import psutil
 
 from pianistid_core.config import RunConfig, parse_config, to_dict
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.preflight_trial import Check, Estimate, OnCheck, Preflight, Range, Trial, scratch_folder
+from pianistid_core.preflight_trial import Check, Estimate, OnCheck, Preflight, Range, Speed, Trial, scratch_folder
 
-__all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "preflight", "run_preflight"]
+__all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "Speed", "preflight", "run_preflight"]
 
 _LAST_WORDS_BYTES = 1 << 16
 
 
-def preflight(config: RunConfig, root: DataRoot, on_check: OnCheck | None = None) -> Preflight:
-    """Tries everything in this process; what goes wrong is a failed check, not an error."""
-    return Trial(config, root, secrets.token_hex(4), on_check).fly()
+def preflight(
+    config: RunConfig, root: DataRoot, on_check: OnCheck | None = None, *, compare: bool = False
+) -> Preflight:
+    """Tries everything in this process; what goes wrong is a failed check, not an error.
+
+    With `compare` it also measures a step as the reference computes it, and fast.
+    """
+    return Trial(config, root, secrets.token_hex(4), on_check, compare=compare).fly()
 
 
 # --- in a process of its own -----------------------------------------------------------------------------------------
 
 
 def run_preflight(
-    config: RunConfig, root: DataRoot, on_check: OnCheck | None = None, timeout_s: float = 180.0
+    config: RunConfig,
+    root: DataRoot,
+    on_check: OnCheck | None = None,
+    timeout_s: float = 180.0,
+    *,
+    compare: bool = False,
 ) -> Preflight:
     """Tries everything in a process of its own, which is ended after `timeout_s`; what went wrong is a failed check."""
     token = secrets.token_hex(4)
     command = [sys.executable, "-m", "pianistid_core.preflight", str(root.path), str(root.cache_dir), token]
+    command += ["compare"] if compare else []
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
@@ -132,7 +143,7 @@ def _kill_tree(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _main(root: DataRoot, token: str) -> None:
+def _main(root: DataRoot, token: str, *, compare: bool) -> None:
     # Whatever else is printed must not get between the lines of the answer.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -142,10 +153,10 @@ def _main(root: DataRoot, token: str) -> None:
         answer.flush()
 
     config = parse_config(json.load(sys.stdin))
-    trial = Trial(config, root, token, lambda check: say("check", asdict(check)))
+    trial = Trial(config, root, token, lambda check: say("check", asdict(check)), compare=compare)
     trial.on_begin = lambda name: say("begin", name)
     say("result", trial.fly().to_dict())
 
 
 if __name__ == "__main__":
-    _main(DataRoot(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])
+    _main(DataRoot(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3], compare="compare" in sys.argv[4:])

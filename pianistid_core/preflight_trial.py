@@ -19,6 +19,7 @@ from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.root import PARTS, DataRoot, Split, require_clips
 from pianistid_core.errors import DataError, PianistIDError, RunError
 from pianistid_core.preflight_estimate import Estimate, Measured, Range
+from pianistid_core.preflight_speed import Speed, compare_speeds, training_batches
 from pianistid_core.run_config import resumable_checkpoint, run_for
 from pianistid_core.run_folder import checkpoint_position
 from pianistid_core.runs import Confusion, Run
@@ -26,12 +27,12 @@ from pianistid_core.runs import Confusion, Run
 if TYPE_CHECKING:
     import torch
 
-    from pianistid_core.batches import Batch
+    from pianistid_core.batches import AnyBatch, Batch
     from pianistid_core.datasets.cache import NoteCache
     from pianistid_core.learning import Learner
     from pianistid_core.loader import ClipDataset
 
-__all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "Trial", "scratch_folder"]
+__all__ = ["Check", "Estimate", "OnCheck", "Preflight", "Range", "Speed", "Trial", "scratch_folder"]
 
 OnCheck = Callable[["Check"], None]
 
@@ -55,11 +56,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Preflight:
-    """All checks in their order, and the estimate where enough went well; `device` is what it ran on."""
+    """All checks in their order, and the estimate where enough went well; `device` is what it ran on.
+
+    `speeds` holds the step as the reference and fast, where that was asked for.
+    """
 
     checks: tuple[Check, ...]
     estimate: Estimate | None
     device: str
+    speeds: tuple[Speed, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -78,6 +83,7 @@ class Preflight:
             tuple(Check(**check) for check in data["checks"]),
             None if estimate is None else Estimate(**{key: Range(**value) for key, value in estimate.items()}),
             data["device"],
+            tuple(Speed(**speed) for speed in data.get("speeds", ())),
         )
 
 
@@ -93,14 +99,17 @@ class Trial:
     learner: "Learner"
     class_names: tuple[str, ...]
 
-    def __init__(self, config: RunConfig, root: DataRoot, token: str, on_check: OnCheck | None) -> None:
-        self.config, self.root = config, root
+    def __init__(
+        self, config: RunConfig, root: DataRoot, token: str, on_check: OnCheck | None, *, compare: bool = False
+    ) -> None:
+        self.config, self.root, self.compare = config, root, compare
         self.run = run_for(config, root)
         self.scratch = scratch_folder(config, root, token)
         self.on_check = on_check or (lambda check: None)
         self.on_begin: Callable[[str], None] = lambda name: None
         self.checks: dict[str, Check] = {}
         self.measured = Measured()
+        self.speeds: tuple[Speed, ...] = ()
 
     def fly(self) -> Preflight:
         """Makes all checks that can be made, and the estimate."""
@@ -119,12 +128,15 @@ class Trial:
             self._check("Evaluation", self._evaluate, needs=("Training",))
             self._check("Checkpoint", self._save_and_load, needs=("Training",))
             self._check("Disk space", self._look_at_disk, needs=("Checkpoint",))
+            if self.compare:
+                self._check("Speed", self._compare, needs=("Training",))
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
             torch.set_num_threads(threads)
         measured = all(self._is_ok(name) for name in ("Training", "Evaluation", "Checkpoint"))
         device = str(self.device) if self._is_ok("Device") else self.config.device
-        return Preflight(tuple(self.checks.values()), self.measured.estimate(self.config) if measured else None, device)
+        estimate = self.measured.estimate(self.config) if measured else None
+        return Preflight(tuple(self.checks.values()), estimate, device, self.speeds)
 
     def _check(self, name: str, action: Callable[[], str], needs: Sequence[str] = ()) -> None:
         if not all(self._is_ok(need) for need in needs):
@@ -138,7 +150,7 @@ class Trial:
         except PianistIDError as error:
             ok, detail = False, str(error)
         except Exception as error:  # whatever it is, it would end the run as well
-            learner = self.learner if self._is_ok("Network") else None
+            learner = self.learner if name == "Training" else None
             ok, detail = False, failure_in_words(error, self.config, learner)
         self.checks[name] = Check(name, ok, detail, time.perf_counter() - began)
         self.on_check(self.checks[name])
@@ -234,7 +246,7 @@ class Trial:
         skipped: Counter[str] = Counter()
         self.learner.model.train()
         last = began
-        for number, (epoch, is_first, batch) in enumerate(self._training_batches(), start=1):
+        for number, (epoch, is_first, batch) in enumerate(training_batches(self.config, self._clips("train")), start=1):
             skipped.update(reason for _, reason in batch.skipped)
             if len(batch.labels):
                 where = f"epoch {epoch + 1}, batch {number}"
@@ -271,23 +283,6 @@ class Trial:
         sums = Sums(self.device)
         sums.add(self.learner.learn(batch, where))
         return sums.read(where).loss_sum / sums.n_clips
-
-    def _training_batches(self) -> "Iterator[tuple[int, bool, Batch]]":
-        """Batches as training draws them, epoch after epoch: (epoch, whether it is a loader's first, batch)."""
-        import torch
-
-        from pianistid_core.loader import make_loader
-        from pianistid_core.trainer import epoch_seed
-
-        clips = self._clips("train")
-        for epoch in itertools.count():
-            clips.set_epoch(epoch)
-            torch.manual_seed(epoch_seed(self.config.seed, epoch))
-            loader = make_loader(
-                clips, batch_size=self.config.batch_size, shuffle=True, num_workers=self.config.num_workers
-            )
-            for number, batch in enumerate(loader):
-                yield epoch, number == 0, batch
 
     def _is_enough(self, seconds: Sequence[float], elapsed: float) -> bool:
         if len(seconds) + 1 < _MIN_STEPS and (elapsed < _MAX_TRAINING_S or len(seconds) < 2):
@@ -341,6 +336,13 @@ class Trial:
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+    def _compare(self) -> str:
+        del self.learner  # whose memory would be counted
+        self.speeds = compare_speeds(self.config, self.device, self._clips("train"), len(self.class_names))
+        return "; ".join(
+            f"{speed.kind}: {speed.trouble or f'{_seconds(speed.step_s)} a step'}" for speed in self.speeds
+        )
 
     # --- disk ---
 

@@ -36,7 +36,7 @@ LEVELS = [
     ["failures", "keeping", "sharing"],
     ["trainer"],
     ["training", "identify", "cluster_follower"],
-    ["attribution", "neighbours", "profiles", "preflight_estimate"],
+    ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed"],
     ["preflight_trial"],
     ["report", "preflight"],
     ["launch"],

@@ -57,7 +57,7 @@ def draw_base(root: DataRoot) -> None:
         kind = st.segmented_control(
             "Start from", [_PRESETS, _RUNS], default=_RUNS if is_run else _PRESETS, required=True,
             key=f"base_kind:{draft.id}:{draft.generation}",
-            help="A preset that ships with the lab (the paper's sixteen, two of them made for speed, and two for a laptop), or a run of yours.",
+            help="A preset of the lab (the paper's sixteen, two made fast, two for a laptop), or a run of yours.",
         )  # fmt: skip
         _draw_picker(bases.run_choices(root) if kind == _RUNS else bases.preset_choices(), kind or _PRESETS)
         with st.container(horizontal=True, width="content"):
