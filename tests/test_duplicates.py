@@ -120,6 +120,44 @@ def test_clips_of_a_few_notes(n_notes: int) -> None:
     assert found(clip, clip) == set()
 
 
+def test_a_copy_is_found_among_many_clips_that_share_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [music(seed) for seed in range(12)]
+    # All quote five seconds of the first; the last is a copy of it, two semitones higher.
+    quoting = [
+        Notes.from_arrays(
+            *(
+                np.concatenate([getattr(clip, name) for clip in (clips[0].between(0, 5), other.between(5, 29))])
+                for name in ("onsets_s", "offsets_s", "pitches", "velocities")
+            )
+        )
+        for other in clips[1:]
+    ]
+    copy = Notes(clips[0].onsets_s, clips[0].offsets_s, clips[0].pitches + np.uint8(2), clips[0].velocities)
+    compared: list[int] = []
+    overlaid = duplicates._overlaid
+    monkeypatch.setattr(duplicates, "_overlaid", lambda pairs: compared.append(len(pairs)) or overlaid(pairs))
+    monkeypatch.setattr(duplicates, "_MAXIMUM_PARTNERS", 1)
+    assert found(clips[0], *quoting, copy) == {(0, 12)}
+    # However many clips resemble each other, no more pairs are compared than there are clips.
+    assert sum(compared) <= 13
+
+
+def test_figures_that_agree_on_no_time_are_chance() -> None:
+    """Three phrases of one figure each, in another order: clips share three figures, at three different shifts."""
+    rng = np.random.default_rng(0)
+    phrases = [rng.integers(40, 90, 8) for _ in range(3)]
+
+    def played(order: list[int], pause_s: float) -> ClipPrint:
+        onsets_s = np.concatenate([(6.4 + pause_s) * place + 0.8 * np.arange(8) for place in range(3)])
+        pitches = np.concatenate([phrases[number] for number in order])
+        return clip_print(Notes.from_arrays(onsets_s, onsets_s + 0.5, pitches, np.full(24, 64)))
+
+    one, same, other = played([0, 1, 2], 1.0), played([0, 1, 2], 1.0), played([2, 0, 1], 2.0)
+    assert len(np.intersect1d(one.figures, other.figures)) == 3
+    assert overlay(one, other) is None
+    assert overlay(one, same) is not None
+
+
 def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = [music(seed) for seed in range(4)]
     # Shifted, so that they are no equal wholes but have to be laid over each other.

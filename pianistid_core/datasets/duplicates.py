@@ -38,12 +38,15 @@ _LANDMARK_STEPS = (2, 20)  # its shortest and longest length
 _LANDMARK_SAMPLE = 16
 _MINIMUM_SHARED = 3
 _MAXIMUM_CLIPS = 24  # a figure in more clips than this tells nothing
+_MAXIMUM_PARTNERS = 24  # a clip is laid over the clips that share the most figures with it
 _MAXIMUM_MATCHES = 100
+_RANGE_BITS = 4
 _TOLERANCE_S = 0.055  # half a step of a 100 ms grid, and a little
 _STRETCHES = (0.7, 1.4)
 _SHIFT_SEARCH_S = 0.5
 _SHIFT_STEP_S = 0.2
 _SHIFTS_TRIED = 3
+_AGREEMENT_S = 0.3
 _MINIMUM_SLOPES = 20
 _WORTH_A_LOOK = 0.35
 _MINIMUM_OVERLAP_S = 8.0
@@ -125,7 +128,7 @@ def _overlaid(pairs: Sequence[tuple[ClipPrint, ClipPrint]]) -> list[Overlay | No
 
 
 def overlay(a: ClipPrint, b: ClipPrint) -> Overlay | None:
-    """Lays b over a where their shared figures say; None when they overlap too little.
+    """Lays b over a where their shared figures say; None when these do not agree, or the clips overlap too little.
 
     The similarity is the share of both clips' notes, where the clips overlap, that the other has too: the same
     pitch after transposition, within 55 ms.
@@ -138,7 +141,8 @@ def overlay(a: ClipPrint, b: ClipPrint) -> Overlay | None:
     semitones = int(np.bincount(moved + 128).argmax()) - 128
     same = moved == semitones
     laid = _Laid(a, b, semitones)
-    maps = _time_maps(laid.onsets_a[notes_a[same]], laid.onsets_b[notes_b[same]])
+    times_a, times_b = laid.onsets_a[notes_a[same]], laid.onsets_b[notes_b[same]]
+    maps = [each for each in _time_maps(times_a, times_b) if _agreeing(times_a, times_b, *each) >= _MINIMUM_SHARED]
     rough = [(laid.similarity(*each, 2 * _TOLERANCE_S), each) for each in maps]
     fitting = [(similarity, each) for similarity, each in rough if similarity is not None]
     if not fitting:
@@ -244,22 +248,53 @@ def _sharing_figures(prints: Sequence[ClipPrint], recording: IntArray) -> list[t
     """The pairs of clips of different recordings that share a few figures which are not common figures."""
     if not prints:
         return []
-    figures = np.concatenate([clip.figures for clip in prints])
-    clips = np.repeat(np.arange(len(prints)), [len(clip.figures) for clip in prints])
+    # Figures are hashes and ascending: a range of them is a slice of each print, and takes a fraction of the memory.
+    edges = np.arange(1 << _RANGE_BITS, dtype=np.uint64) << np.uint64(64 - _RANGE_BITS)
+    slices = [[*np.searchsorted(clip.figures, edges).tolist(), len(clip.figures)] for clip in prints]
+    found = [np.empty(0, np.int64)]
+    for i in range(len(edges)):
+        figures = np.concatenate([clip.figures[at[i] : at[i + 1]] for clip, at in zip(prints, slices, strict=True)])
+        clips = np.repeat(np.arange(len(prints)), [at[i + 1] - at[i] for at in slices])
+        found += _sharing_one(figures, clips, recording)
+    keys, shared = np.unique(np.concatenate(found), return_counts=True)
+    telling = shared >= _MINIMUM_SHARED
+    first, second = np.divmod(keys[telling], len(prints))
+    kept = _closest(first, second, shared[telling])
+    return list(zip(first[kept].tolist(), second[kept].tolist(), strict=True))
+
+
+def _sharing_one(figures: HashArray, clips: IntArray, recording: IntArray) -> list[IntArray]:
+    """A key a * n + b for each figure that clips a < b share, of those that are in two clips and not in many."""
+    if not len(figures):
+        return []
     order = np.argsort(figures, kind="stable")
     figures, clips = figures[order], clips[order]
     first = np.flatnonzero(np.diff(figures, prepend=figures[:1] ^ np.uint64(1)))
     counts = np.diff(first, append=len(figures))
     telling = np.repeat((counts > 1) & (counts <= _MAXIMUM_CLIPS), counts)
     figures, clips = figures[telling], clips[telling]
-    pairs = []
+    pairs: list[IntArray] = []
     for ahead in range(1, _MAXIMUM_CLIPS):
         # Clips are ascending within one figure, so the pair (a, b) always has a < b.
         a, b = clips[:-ahead], clips[ahead:]
         together = (figures[:-ahead] == figures[ahead:]) & (recording[a] != recording[b])
-        pairs.append(a[together] * len(prints) + b[together])
-    keys, shared = np.unique(np.concatenate(pairs), return_counts=True)
-    return [divmod(int(key), len(prints)) for key in keys[shared >= _MINIMUM_SHARED]]
+        pairs.append(a[together] * len(recording) + b[together])
+    return pairs
+
+
+def _closest(first: IntArray, second: IntArray, shared: IntArray) -> npt.NDArray[np.bool_]:
+    """Which pairs are among those that share the most, for at least one of their two clips.
+
+    Copies share dozens of figures, chance a few: without this, the pairs by chance would grow with the square of the
+    number of clips.
+    """
+    clips, pairs = np.concatenate([first, second]), np.tile(np.arange(len(first)), 2)
+    order = np.lexsort((pairs, -shared[pairs], clips))
+    starts = np.flatnonzero(np.diff(clips[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    kept = np.zeros(len(first), bool)
+    kept[pairs[order[rank < _MAXIMUM_PARTNERS]]] = True
+    return kept
 
 
 def _equal_wholes(prints: Sequence[ClipPrint], recording: IntArray) -> list[tuple[int, int]]:
@@ -273,6 +308,11 @@ def _equal_wholes(prints: Sequence[ClipPrint], recording: IntArray) -> list[tupl
         if recording[earlier] != recording[index]:
             pairs.append((earlier, index))
     return pairs
+
+
+def _agreeing(times_a: FloatArray, times_b: FloatArray, stretch: float, shift_s: float) -> int:
+    """How many of the matches a map takes to where they are; by chance it is one or two."""
+    return int(np.count_nonzero(np.abs(times_b - (stretch * times_a + shift_s)) <= _AGREEMENT_S))
 
 
 def _time_maps(times_a: FloatArray, times_b: FloatArray) -> list[tuple[float, float]]:
