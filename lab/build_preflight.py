@@ -16,6 +16,8 @@ from pianistid_core.errors import ConfigError
 from pianistid_core.preflight import Check, Estimate, Preflight, Range, run_preflight
 from wording import count, duration, listed, plain, sentence
 
+_TRYING_S, _COMPARING_S = 180.0, 600.0
+
 
 @dataclass
 class Underway:
@@ -44,8 +46,11 @@ def job_key(draft_id: str) -> str:
     return f"preflight:{draft_id}"
 
 
-def start(config: RunConfig) -> None:
-    """Runs the preflight of a config in the background, for the draft of this session."""
+def start(config: RunConfig, *, compare: bool = False) -> None:
+    """Runs the preflight of a config in the background, for the draft of this session.
+
+    With `compare` it also measures a step as the reference computes it, and fast, for which a network is compiled.
+    """
     root, store, draft_id = state.data_root(), state.draft_store(), state.draft().id
     running = jobs.find(job_key(draft_id))
     if running is not None and running.running:
@@ -53,7 +58,8 @@ def start(config: RunConfig) -> None:
     mine = _underway()[draft_id] = Underway(config)
 
     def work(progress: jobs.Progress) -> Preflight:
-        found = run_preflight(config, root, on_check=mine.checks.append)
+        limit_s = _COMPARING_S if compare else _TRYING_S
+        found = run_preflight(config, root, on_check=mine.checks.append, timeout_s=limit_s, compare=compare)
         store.save_result(draft_id, {"config": to_dict(config), "preflight": found.to_dict()})
         return found
 

@@ -6,6 +6,7 @@ import actions
 import bases
 import build_form
 import build_preflight
+import build_speed
 import build_start
 import build_sweep
 import build_yaml
@@ -133,6 +134,7 @@ def page() -> None:
                 build_start.draw_queue_sweep(found)
     left, right = st.container(key="build_sides").columns([3, 2], gap="large")
     with left:
+        build_speed.draw(config, tried)
         build_form.draw(fields)
     with right:
         build_yaml.draw(config)

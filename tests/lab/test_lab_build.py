@@ -18,20 +18,24 @@ import build_preflight
 import cached
 import jobs
 from data_check import Checked, job_of
+from home_devices import Device
 from lab_support import a_run, field, lab, many_runs, words, yaml_of
 from pianistid_core import launch
-from pianistid_core.config import RunConfig, load_config
+from pianistid_core.config import RunConfig, load_config, parse_config, to_yaml
 from pianistid_core.datasets.doctor import Report
 from pianistid_core.datasets.findings import Finding
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.places import Cluster
-from pianistid_core.preflight import Check, Estimate, Preflight, Range
+from pianistid_core.preflight import Check, Estimate, Preflight, Range, Speed
 from pianistid_core.runs import Run
+from pianistid_core.schema import read_yaml
+from pianistid_core.speed import FAST_ON_CPU, FAST_ON_GPU, speed_settings, with_settings
 from tiny import until
 
 BUILD = "views/build.py"
 ESTIMATE = Estimate(Range(8, 10, 14), Range(110, 130, 190), Range(4e8, 5e8, 7e8), Range(2e6, 2.5e6, 3e6))
+SPEEDS = (Speed("reference", 0.25, 0.5, 900_000_000), Speed("fast", 0.05, 31.0, 600_000_000))
 
 
 @pytest.fixture
@@ -321,7 +325,14 @@ def preflight_that(
     """Puts a preflight of known outcome in the place of the real one; gives the configs that it was asked for."""
     asked: list[RunConfig] = []
 
-    def stub(config: RunConfig, root: DataRoot, on_check: Callable[[Check], None] | None = None) -> Preflight:
+    def stub(
+        config: RunConfig,
+        root: DataRoot,
+        on_check: Callable[[Check], None] | None = None,
+        timeout_s: float = 1.0,
+        *,
+        compare: bool = False,
+    ) -> Preflight:
         asked.append(config)
         checks = [Check("Data", True, "64 clips were read", 0.4)]
         if on_check:
@@ -331,7 +342,7 @@ def preflight_that(
         checks.append(Check("Training batch", ok, "loss 2.08" if ok else "the loss is not a number", 1.5))
         if on_check:
             on_check(checks[1])
-        return Preflight(tuple(checks), ESTIMATE if ok else None, "CPU")
+        return Preflight(tuple(checks), ESTIMATE if ok else None, "CPU", SPEEDS if compare else ())
 
     monkeypatch.setattr(build_preflight, "run_preflight", stub)
     return asked
@@ -385,7 +396,7 @@ def test_a_preflight_that_fails_says_why_and_does_not_block(root: DataRoot, monk
 
 
 def test_a_preflight_that_cannot_run_is_a_sentence(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(config: RunConfig, root: DataRoot, on_check: Any = None) -> Preflight:
+    def broken(config: RunConfig, root: DataRoot, **settings: Any) -> Preflight:
         raise RunError("the preflight took longer than 180 s and was ended")
 
     monkeypatch.setattr(build_preflight, "run_preflight", broken)
@@ -420,6 +431,63 @@ def test_a_preflight_outlives_the_server(root: DataRoot, monkeypatch: pytest.Mon
     st.cache_data.clear()
     st.cache_resource.clear()
     assert "Preflight passed" in words(lab(root, monkeypatch, BUILD))
+
+
+# --- fast ---
+
+
+def table(at: AppTest) -> Any:
+    return next(frame.value for frame in at.dataframe if "Peak memory" in frame.value.columns)
+
+
+@pytest.mark.parametrize("kind", ["GPU", "CPU"])
+def test_the_fast_switch_sets_what_suits_the_machine_and_takes_it_back(
+    kind: str, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "devices", lambda: (Device(kind, "a device", None, 0, 1),))
+    at = lab(root, monkeypatch, BUILD)
+    wanted = FAST_ON_GPU if kind == "GPU" else FAST_ON_CPU
+    switch = lambda: next(one for one in at.toggle if one.label == "Fast")  # noqa: E731
+    assert not switch().value and yaml_of(at).endswith("roll_form: float32\n")
+    switch().set_value(True).run()
+    assert switch().value and speed_settings(parse_config(read_yaml(yaml_of(at)))) == dict(wanted)
+    assert ("precision bf16" in words(at)) is (kind == "GPU")
+    assert ("makes most processors slower" in words(at)) is (kind == "CPU")
+    switch().set_value(False).run()
+    assert not switch().value and n_changes(at) == 0
+    at.button(key="undo").click().run()
+    assert switch().value and not at.exception
+
+
+def test_both_kinds_of_step_stand_side_by_side(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight_that(monkeypatch)
+    at = lab(root, monkeypatch, BUILD)
+    assert not at.dataframe or "Accuracy:" not in words(at)
+    at.button(key="speed_compare").click().run()
+    finish(at)
+    rows = table(at).to_dict("records")
+    assert [row["Step"] for row in rows] == ["As the reference", "Fast"]
+    assert [row["Time"] for row in rows] == ["250 ms", "50 ms"] and rows[1]["The first"] == "31 s"
+    assert [row["Peak memory"] for row in rows] == ["900 MB", "600 MB"]
+    assert {row["Accuracy"] for row in rows} == {"no run yet"}
+    assert "Train it as the reference and fast, with the same seed" in words(at)
+    next(one for one in at.toggle if one.label == "Fast").set_value(True).run()
+    assert len(table(at)) == 2
+    field(at, "number_input", "epochs").set_value(99).run()
+    assert not [frame for frame in at.dataframe if "Peak memory" in frame.value.columns]
+
+
+def test_finished_runs_tell_the_accuracy_of_each_kind(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight_that(monkeypatch)
+    a_run(root.path, "plain", "finished", done=4)
+    fast = a_run(root.path, "quick", "finished", done=3)
+    config = with_settings(load_config(fast.path / "config.yaml"), FAST_ON_GPU)
+    fast.save_text("config.yaml", to_yaml(config))
+    at = lab(root, monkeypatch, BUILD)
+    assert "as the reference 80.0 % (study/plain), fast 60.0 % (study/quick)" in words(at)
+    at.button(key="speed_compare").click().run()
+    finish(at)
+    assert list(table(at)["Accuracy"]) == ["80.0 %", "60.0 %"]
 
 
 # --- starting and queueing ---
