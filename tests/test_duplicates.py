@@ -153,7 +153,7 @@ def test_figures_that_agree_on_no_time_are_chance() -> None:
         return clip_print(Notes.from_arrays(onsets_s, onsets_s + 0.5, pitches, np.full(24, 64)))
 
     one, same, other = played([0, 1, 2], 1.0), played([0, 1, 2], 1.0), played([2, 1, 0], 2.0)
-    assert len(np.intersect1d(one.figures, other.figures)) == 3
+    assert len(np.intersect1d(one.figures, other.figures)) >= 3
     assert overlay(one, other) is None
     assert overlay(one, same) is not None
 
