@@ -283,26 +283,33 @@ class Follower:
         keep_place(self.run, self.place)
 
     def _ask(self, method: str, *arguments: object) -> Any:
-        """Calls the trainer. Raises: FileNotFoundError when it says so; ClusterError when it or the cluster is gone."""
-        try:
-            question = getattr(self.trainer, method).remote(*arguments)
-        except Exception as error:
-            raise self._gone(error) from error
-        return self._get(question)
+        """Calls the trainer, again while the way to it is broken; asked twice, it does what it is asked once.
+
+        Raises: FileNotFoundError when the trainer says so; ClusterError when it or the cluster is gone.
+        """
+        until = time.monotonic() + SILENT_S
+        while True:
+            try:
+                return self._get(getattr(self.trainer, method).remote(*arguments))
+            except self.ray.exceptions.ActorUnavailableError as error:
+                if time.monotonic() > until:
+                    raise self._gone(error) from error
+                time.sleep(LOOK_EVERY_S)
 
     def _get(self, question: Any) -> Any:
+        exceptions = self.ray.exceptions
         try:
             return self.ray.get(question, timeout=SILENT_S)
-        except self.ray.exceptions.GetTimeoutError as error:
+        except exceptions.GetTimeoutError as error:
             where = f"the cluster at {self.cluster.address}"
             raise ClusterError(f"{where} has not answered for {SILENT_S:.0f} s; {_AGAIN}") from error
-        except FileNotFoundError:
+        except (FileNotFoundError, exceptions.ActorUnavailableError):
             raise
-        except self.ray.exceptions.RayActorError as error:
-            raise self._gone(error) from error
-        except Exception as error:
+        except exceptions.RayTaskError as error:
             last = "".join(str(error).strip().splitlines()[-1:])
             raise ClusterError(f"its trainer on {self.place.in_words()} failed: {one_line(last)}") from error
+        except Exception as error:  # the actor is dead, or the connection is, in whatever words
+            raise self._gone(error) from error
 
     def _gone(self, error: Exception) -> ClusterError:
         lines = str(error).splitlines()
@@ -314,7 +321,7 @@ class Follower:
             )
         why = next((line for line in lines if "dead because" in line or "node" in line.lower()), "".join(lines[:1]))
         where = self.place.in_words()
-        return ClusterError(f"its trainer on {where} is gone ({one_line(why)}); {_AGAIN}")
+        return ClusterError(f"its trainer on {where} is gone ({one_line(why, 160)}); {_AGAIN}")
 
 
 def follow(run: Run) -> int:

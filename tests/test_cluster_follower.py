@@ -25,6 +25,14 @@ class Gone(Exception):
     """What Ray raises when an actor is dead."""
 
 
+class Unavailable(Gone):
+    """What Ray raises when the way to an actor is broken for now."""
+
+
+class Failed(Exception):
+    """What Ray raises when an actor's method raised."""
+
+
 class Late(Exception):
     """What Ray raises when an answer does not come in time."""
 
@@ -105,7 +113,9 @@ def ray_with(there: There) -> Any:
     actor = SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *arguments: Handle()))
     return SimpleNamespace(
         remote=lambda kind: actor, get=get, kill=lambda handle: None, wait=lambda some, timeout: (some, []),
-        exceptions=SimpleNamespace(GetTimeoutError=Late, RayActorError=Gone),
+        exceptions=SimpleNamespace(
+            GetTimeoutError=Late, RayActorError=Gone, ActorUnavailableError=Unavailable, RayTaskError=Failed
+        ),
     )  # fmt: skip
 
 
@@ -149,7 +159,8 @@ def test_what_grows_is_brought_over_once_and_what_is_replaced_whole(run: Run, th
     assert [path.name for path in run.checkpoints()] == ["checkpoint_002.pth"]
     assert "theirs" not in (run.read_text("config.yaml") or "") and "epochs: 2" in (run.read_text("config.yaml") or "")
     assert (run.state().status, there.closed) == ("finished", True)
-    assert remote_place(run).machine == "gpu-3"  # type: ignore[union-attr]
+    place = remote_place(run)
+    assert place is not None and (place.machine, place.log_bytes, place.begun) == ("gpu-3", 8, True)
 
 
 def test_names_that_are_not_a_runs_are_not_written(run: Run, there: There, tmp_path: Path) -> None:
@@ -286,6 +297,29 @@ def test_a_cluster_that_falls_silent_is_given_up(run: Run, there: There) -> None
 
     there.steps = [lambda: None, silent]
     with pytest.raises(ClusterError, match="has not answered for 120 s; resume"):
+        follow(run, there)
+
+
+def test_a_way_that_is_broken_for_a_moment_is_tried_again(
+    run: Run, there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise Unavailable("the network")
+
+    there.steps = [lambda: None, broken, broken, lambda: there.ends(0, "finished")]
+    assert follow(run, there) == 0
+    monkeypatch.setattr(cluster_follower, "SILENT_S", -1.0)
+    there.code, there.steps = None, [lambda: None, broken]
+    with pytest.raises(ClusterError, match="is gone"):
+        follow(run, there)
+
+
+def test_what_goes_wrong_in_the_trainer_itself_is_said(run: Run, there: There) -> None:
+    def full() -> None:
+        raise Failed("Traceback\n  in look\nOSError: No space left on device")
+
+    there.steps = [full]
+    with pytest.raises(ClusterError, match=r"failed: OSError: No space left on device"):
         follow(run, there)
 
 
