@@ -233,6 +233,38 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert sorted(again.pitches) == sorted(notes.pitches)
 
 
+def by_mido(notes: Notes) -> bytes:
+    """The same file, by mido's writer."""
+    starts = np.round(notes.onsets_s * 960).astype(int)
+    ends = np.maximum(np.round(notes.offsets_s * 960).astype(int), starts + 1)
+    events = [
+        (tick, 1, key, velocity) for tick, key, velocity in zip(starts, notes.pitches, notes.velocities, strict=True)
+    ]
+    events += [(tick, 0, key, 0) for tick, key in zip(ends, notes.pitches, strict=True)]
+    track, now = [tempo(500_000)], 0
+    for tick, _, key, velocity in sorted((int(a), b, int(c), int(d)) for a, b, c, d in events):
+        track.append(on(key, tick - now, velocity=velocity))
+        now = tick
+    return midi_bytes(track, kind=0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 3000), st.floats(0, 200), st.integers(0, 127), st.integers(0, 127)), max_size=30)
+)
+def test_what_is_written_is_what_mido_writes(notes: list[tuple[float, float, int, int]]) -> None:
+    made = Notes.from_arrays(
+        *([(start, start + length, key, loud)[i] for start, length, key, loud in notes] for i in range(4))
+    )
+    assert write_midi(made) == by_mido(made)
+
+
+def test_what_no_file_can_hold_is_not_written() -> None:
+    times_s = np.array([0.0])
+    with pytest.raises(InvalidNotesError, match="over 127"):
+        write_midi(Notes(times_s, times_s + 1, np.array([128], np.uint8), np.array([64], np.uint8)))
+
+
 @given(st.floats(0.1, 400.0))
 @settings(max_examples=40, deadline=None)
 def test_clips_hop_by_30_s_and_keep_30_s_more(length_s: float) -> None:
