@@ -484,6 +484,23 @@ def test_ablate_gives_15_rows_per_pianist_recalls_a_baseline_and_figures(
     assert json.loads((run_in / "checkpoints/tests/tiny/ablation/test.json").read_text()) == answer
 
 
+@pytest.mark.parametrize("command", ["evaluate", "ablate"])
+def test_a_compiled_network_says_the_same(
+    command: str, run_in: Path, pianistid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile(method: Any, **options: Any) -> Any:
+        compiled.append(method)
+        return method
+
+    monkeypatch.setattr("torch.compile", compile)
+    arguments = [command, "tests/tiny", "--data-root", run_in, "--json"]
+    plainly = pianistid(*arguments).json
+    assert not compiled
+    assert pianistid(*arguments, "--compile").json == plainly and len(compiled) == 1
+
+
 def test_a_checkpoint_of_other_pianists_is_refused(run_in: Path, pianistid: Any) -> None:
     mapping = run_in / "references/data_splits/tiny/pianist_mapping.csv"
     mapping.write_text(mapping.read_text().replace(PIANISTS[0], "Somebody Else"))
