@@ -225,6 +225,7 @@ class Loader(Generic[AnyForm]):
             for batch in self._drawn(self.start_batch):
                 given += 1
                 yield batch
+                del batch  # so that its memory is free before the next one is asked for
             return
         except _WorkerDied as error:
             _log.warning("%s; the loader starts again, with the same batches, from number %d", error, given)
@@ -266,7 +267,7 @@ class Loader(Generic[AnyForm]):
                     raise _WorkerDied("a process that draws clips died") from error
                 raise
             yield batch
-            del batch  # so that its memory is free before the next one is asked for
+            del batch
 
 
 class _WorkerDied(Exception):
@@ -279,7 +280,7 @@ def _quietly_started(loader: "DataLoader[AnyForm]") -> Iterator[AnyForm]:
     torch would also raise an error the moment a child dies, in whatever the main thread is doing: in the middle of a
     training step, for one, where nobody can tell what is done and what is not.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)

@@ -26,7 +26,7 @@ TRAINING = ClipOptions(multichannel=True, data_augmentation=True, augmentation_p
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(clips_of_notes(), any_options, any_chance)
 def test_every_form_is_what_the_plain_code_draws(
     form: Form, packed: PackedNotes, options: ClipOptions, chance: Chance
@@ -37,7 +37,7 @@ def test_every_form_is_what_the_plain_code_draws(
     assert torch.equal(as_floats(rolls, options), as_floats(plain, options))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(clips_of_notes(), any_options, any_chance)
 def test_strokes_are_the_plain_ones_in_their_order(packed: PackedNotes, options: ClipOptions, chance: Chance) -> None:
     (plain, _), (compiled, _) = (drawn(packed, options, chance, "strokes", plainly=way) for way in (True, False))
@@ -117,6 +117,19 @@ def test_a_loudest_note_that_is_covered_is_not_what_normalises(form: Form) -> No
     covered = Notes.from_arrays([0.0, 0.0, 5.0], [1.0, 2.0, 6.0], [60, 60, 62], [120, 40, 50])
     rolls, _ = drawn(PackedNotes.of([covered]), ClipOptions(), Chance(), form)
     assert as_floats(rolls, ClipOptions()).unique().tolist() == [0.0, np.float32(40) / np.float32(50), 1.0]
+
+
+def test_every_edge_of_a_frame_and_the_times_beside_it_fall_where_numpy_has_them() -> None:
+    edges = np.linspace(0, 30, 3001)
+    times = np.sort(np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 31)]))
+    for onsets, offsets in ((times, times + 0.5), (np.maximum(times - 0.5, 0), times)):
+        notes = Notes.from_arrays(onsets, offsets, np.full(len(times), 60), np.full(len(times), 64))
+        packed = PackedNotes.of([notes])
+        (plain, _), (compiled, _) = (
+            drawn(packed, ClipOptions(), Chance(), "strokes", plainly=way) for way in (True, False)
+        )
+        assert isinstance(plain, Strokes) and isinstance(compiled, Strokes)
+        assert torch.equal(compiled.firsts, plain.firsts) and torch.equal(compiled.lasts, plain.lasts)
 
 
 def test_a_clip_beyond_the_last_is_refused() -> None:
