@@ -150,7 +150,7 @@ def test_what_grows_is_brought_over_once_and_what_is_replaced_whole(run: Run, th
         lambda: (there.write("log.txt", b"one\ntwo\n", anew=False), there.write("checkpoint_001.pth", b"first")),
         lambda: there.write("metrics.jsonl", b'{"epoch": 1}\n{"epoch": 2}\n', anew=False),
         lambda: (there.write("checkpoint_002.pth", b"second"), there.files.pop("checkpoint_001.pth")),
-        lambda: there.write("metrics.jsonl", b'{"epoch": 9}\n'),
+        lambda: there.write("metrics.jsonl", b'{"epoch": 9, "test_loss": 0.125, "train_loss": 0.25}\n'),
         lambda: there.ends(0, "finished"),
     ]
     assert follow(run, there) == 0
@@ -189,11 +189,12 @@ def test_names_that_are_not_a_runs_are_not_written(run: Run, there: There, tmp_p
 def test_too_many_files_or_too_large_ones_are_refused(run: Run, there: There, monkeypatch: pytest.MonkeyPatch) -> None:
     there.write("config.yaml", b"")
     there.write("data.json", b"0123456789")
+    there.ends(0, "finished")
     monkeypatch.setattr(cluster_follower, "MOST_BYTES", 9)
     with pytest.raises(ClusterError, match="larger than"):
         follow(run, there)
     monkeypatch.setattr(cluster_follower, "MOST_FILES", 1)
-    with pytest.raises(ClusterError, match="2 files"):
+    with pytest.raises(ClusterError, match="3 files"):
         follow(run, there)
     assert not (run.path / "data.json").exists()
 

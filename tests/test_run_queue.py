@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from pianistid_core import __main__ as command_line
-from pianistid_core import atomic, launch, queue_files, run_folder, runs
+from pianistid_core import atomic, launch, queue_files, run_folder, run_queue, runs
 from pianistid_core.config import RunConfig, difference, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.places import Cluster
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import run_for
 from pianistid_core.run_queue import QueueEntry, RunQueue
@@ -189,6 +190,30 @@ def test_waking_costs_next_to_nothing(queue: RunQueue) -> None:
     queue.pause()
     queue.add([named("a")])
     assert min(timeit.repeat(queue.wake, number=20, repeat=10)) / 20 < 0.001
+
+
+def test_runs_for_clusters_are_handed_over_so_many_at_a_time_and_wait_for_nobody_here(
+    paused: RunQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_queue, "MOST_ON_CLUSTERS", 2)
+    away = paused.add([named(name) for name in "abc"], cluster=Cluster("127.0.0.1:6379"))
+    here = paused.add([named(name) for name in "de"])
+    (paused.files.folder / "paused").unlink()
+    dispatcher = run_queue._Dispatcher(paused)
+    while dispatcher.claim_next(dispatcher.free_lanes()):
+        pass
+    claimed = paused.files.ids("claimed")
+    assert claimed == [away[0].id, away[1].id, here[0].id] and dispatcher.free_lanes() == set()
+    paused.files.drop("claimed", away[0].id)
+    assert dispatcher.free_lanes() == {"cluster"} and dispatcher.claim_next({"cluster"})
+    assert names_of(paused.entries()) == ["e"] and not dispatcher.claim_next({"cluster"})
+
+
+def test_an_entry_whose_cluster_cannot_be_read_does_not_train_here(paused: RunQueue) -> None:
+    (entry,) = paused.add([named("a")], cluster=Cluster("127.0.0.1:6379"))
+    record = paused.files.read("waiting", entry.id) or {}
+    paused.files.write("waiting", entry.id, {**record, "cluster": {"address": "127.0.0.1:6379"}})
+    assert RunQueue(paused.root).entries() == []
 
 
 # --- what waits ---
