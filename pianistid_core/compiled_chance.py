@@ -7,7 +7,7 @@ making a Generator costs 15 us, more than drawing a clip.
 State: an array of six uint64, made by `new_state`: the high and low half of PCG64's 128-bit state, those of its
 increment, and whether half of the last 64 bits is still to be used, and that half.
 
-NumPy does not promise that its streams never change, so `agrees_with_numpy` compares before anything is drawn.
+NumPy does not promise that its streams never change, so `drawing` compares before anything is drawn.
 
 This module imports numba: import it where it is used, not at the top of a module.
 """
@@ -168,26 +168,3 @@ def integer(state: Any, low: int, high: int) -> int:
         while (product & _LOW_32) < threshold:
             product = next_32(state) * values
     return low + int(product >> _THIRTY_TWO)
-
-
-@compiled
-def _some_draws(words: Any, n_words: int, n: int) -> Any:
-    state = new_state()
-    seed(state, words, n_words)
-    drawn = np.empty((n, 3))
-    for i in range(n):
-        drawn[i, 0] = integer(state, -12, 12)
-        drawn[i, 1] = uniform(state, 0.8, 1.2)
-        drawn[i, 2] = integer(state, 21, 108)
-    return drawn
-
-
-def agrees_with_numpy() -> bool:
-    """Whether this machine's NumPy draws the numbers that are drawn here."""
-    for numbers in ((42, 3, 7, 1 << 20), (1 << 40, 0, 5, 9), (3_735_928_559,)):
-        rng = np.random.default_rng(list(numbers))
-        expected = np.array([(rng.integers(-12, 12), rng.uniform(0.8, 1.2), rng.integers(21, 108)) for _ in range(20)])
-        words = words_of(*numbers)
-        if not np.array_equal(_some_draws(words, len(words), 20), expected):
-            return False
-    return True

@@ -20,6 +20,7 @@ from pianistid_core.batches import Form, PackedRolls, Rolls
 from pianistid_core.clips import ClipOptions, draw_channels
 from pianistid_core.concepts import DrawnNotes, evaluation_rng, evaluation_seed
 from pianistid_core.errors import ExtractionError
+from pianistid_core.midi import Notes
 from pianistid_core.packed_notes import PackedNotes
 from pianistid_core.rolls import N_FRAMES, N_KEYS, rasterise
 from pianistid_core.strokes import Strokes
@@ -104,17 +105,39 @@ def draw(
 
 @cache
 def compiled_rolls() -> ModuleType | None:
-    """The compiled code; None, said once in the log, where it cannot run or would not draw what NumPy draws."""
+    """The compiled code; None, said once in the log, where it cannot run or does not draw what the plain code draws."""
     try:
-        from pianistid_core import compiled_chance, compiled_rolls
+        from pianistid_core import compiled_rolls
     # Numba says RuntimeError where there is no folder that it could keep compiled code in.
     except (ImportError, RuntimeError) as error:
         _log.warning("clips are drawn by the plain code, many times slower than the compiled: %s", error)
         return None
-    if not compiled_chance.agrees_with_numpy():
-        _log.warning("this NumPy draws other random numbers than the compiled code: clips are drawn by the plain one")
+    if not _draws_the_same(compiled_rolls):
+        _log.warning(
+            "clips are drawn by the plain code, for the compiled code draws others here: NumPy's random numbers have "
+            "changed, or what is kept of it in __pycache__ is older than the program and should be deleted"
+        )
         return None
     return compiled_rolls
+
+
+def _draws_the_same(compiled: ModuleType) -> bool:
+    """Tries the compiled code on one clip with everything in it, since it repeats NumPy's code and that of others."""
+    number = np.arange(240)
+    onsets_s = number // 4 * 0.25
+    pitches, velocities = 18 + number * 37 % 93, number * 29 % 128
+    notes = Notes.from_arrays(onsets_s, onsets_s + number % 9 * 0.05, pitches, velocities)
+    packed, clips = PackedNotes.of([notes]), [0]
+    options = ClipOptions(multichannel=True, data_augmentation=True, augmentation_probability=1.0, jitter_start=True)
+    for seed in (0, 1 << 40):
+        chance = Chance(seed, epoch=1, training=True)
+        strokes, _ = _plain(packed, clips, options, chance, "strokes")
+        arrays, _ = compiled.draw_strokes(
+            packed, clips, options, compiled.Seeds(*_seeds(packed, clips, options, chance))
+        )
+        if not all(np.array_equal(array, getattr(strokes, name)) for name, array in arrays._asdict().items()):
+            return False
+    return True
 
 
 def without(rolls: Rolls, clips: Collection[int]) -> Rolls:

@@ -48,10 +48,3 @@ def test_many_integers_are_those_of_one_call_in_numpy() -> None:
     assert [chance.integer(state, 21, 108) for _ in range(5000)] == rng.integers(21, 108, size=5000).tolist()
     others = np.arange(100, 117)
     assert others[chance.integer(state, 0, 17)] == rng.choice(others)
-
-
-def test_a_numpy_with_other_streams_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chance.agrees_with_numpy()
-    numpys = np.random.default_rng
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: numpys([*seed, 1]))
-    assert not chance.agrees_with_numpy()

@@ -3,7 +3,10 @@
 import gc
 import logging
 import pickle
+import pkgutil
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,14 +86,23 @@ def test_without_numba_it_is_said_once_and_the_plain_code_draws(
         drawing.compiled_rolls.cache_clear()
 
 
-def test_a_numpy_that_draws_other_numbers_is_not_compiled_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("where", "instead"),
+    [
+        ("numpy.random.default_rng", lambda old: lambda seed: old([*seed, 1] if isinstance(seed, list) else seed)),
+        ("pianistid_core.clips.augment", lambda old: lambda notes, rng: old(notes, rng).shifted(0.05)),
+    ],
+)
+def test_compiled_code_that_draws_otherwise_is_not_used(
+    where: str, instead: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chance = pytest.importorskip("pianistid_core.compiled_chance", reason="numba is not installed")
-    monkeypatch.setattr(chance, "agrees_with_numpy", lambda: False)
+    pytest.importorskip("numba", reason="numba is not installed")
+    drawing.compiled_rolls.cache_clear()
+    assert drawing.compiled_rolls() is not None
+    monkeypatch.setattr(where, instead(pkgutil.resolve_name(where)))
     drawing.compiled_rolls.cache_clear()
     try:
-        assert drawing.compiled_rolls() is None and "other random numbers" in caplog.text
+        assert drawing.compiled_rolls() is None and "__pycache__" in caplog.text
     finally:
         drawing.compiled_rolls.cache_clear()
 
