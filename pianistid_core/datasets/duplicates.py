@@ -16,7 +16,7 @@ Clips with too few notes for that are compared as a whole.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -256,10 +256,9 @@ def _sharing_figures(prints: Sequence[ClipPrint], recording: IntArray) -> list[t
         figures = np.concatenate([clip.figures[at[i] : at[i + 1]] for clip, at in zip(prints, slices, strict=True)])
         clips = np.repeat(np.arange(len(prints)), [at[i + 1] - at[i] for at in slices])
         found += _sharing_one(figures, clips, recording)
-    keys, shared = np.unique(np.concatenate(found), return_counts=True)
-    telling = shared >= _MINIMUM_SHARED
-    first, second = np.divmod(keys[telling], len(prints))
-    kept = _closest(first, second, shared[telling])
+    keys, shared = _repeated(found, len(prints) ** 2)
+    first, second = np.divmod(keys, len(prints))
+    kept = _closest(first, second, shared)
     return list(zip(first[kept].tolist(), second[kept].tolist(), strict=True))
 
 
@@ -271,15 +270,29 @@ def _sharing_one(figures: HashArray, clips: IntArray, recording: IntArray) -> li
     figures, clips = figures[order], clips[order]
     first = np.flatnonzero(np.diff(figures, prepend=figures[:1] ^ np.uint64(1)))
     counts = np.diff(first, append=len(figures))
-    telling = np.repeat((counts > 1) & (counts <= _MAXIMUM_CLIPS), counts)
-    figures, clips = figures[telling], clips[telling]
+    in_clips = np.repeat(counts, counts)
+    telling = in_clips <= _MAXIMUM_CLIPS
     pairs: list[IntArray] = []
     for ahead in range(1, _MAXIMUM_CLIPS):
+        telling &= in_clips > ahead
+        figures, clips, in_clips, telling = figures[telling], clips[telling], in_clips[telling], telling[telling]
         # Clips are ascending within one figure, so the pair (a, b) always has a < b.
         a, b = clips[:-ahead], clips[ahead:]
         together = (figures[:-ahead] == figures[ahead:]) & (recording[a] != recording[b])
         pairs.append(a[together] * len(recording) + b[together])
     return pairs
+
+
+def _repeated(found: Sequence[IntArray], end: int) -> tuple[IntArray, IntArray]:
+    """The keys below `end` that are there often enough, ascending, and how often; a few are sorted at a time."""
+    edges = np.linspace(0, end, (1 << _RANGE_BITS) + 1).astype(np.int64)
+    kept: list[tuple[IntArray, IntArray]] = []
+    for low, high in pairwise(edges.tolist()):
+        some = np.concatenate([keys[(keys >= low) & (keys < high)] for keys in found])
+        keys, counts = np.unique(some, return_counts=True)
+        enough = counts >= _MINIMUM_SHARED
+        kept.append((keys[enough], counts[enough]))
+    return np.concatenate([keys for keys, _ in kept]), np.concatenate([counts for _, counts in kept])
 
 
 def _closest(first: IntArray, second: IntArray, shared: IntArray) -> npt.NDArray[np.bool_]:
