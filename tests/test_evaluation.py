@@ -201,7 +201,10 @@ def test_a_gpu_gives_what_a_cpu_gives_and_is_not_waited_for(clips: ClipDataset) 
     def no_waiting(done: int) -> None:
         torch.cuda.set_sync_debug_mode("error" if done < len(batches) else "default")
 
-    found = predict_each(there, batches, on_batch=no_waiting)
+    try:
+        found = predict_each(there, batches, on_batch=no_waiting)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     for one, other in zip(found, wanted, strict=True):
         assert np.allclose(one.probabilities, other.probabilities, atol=1e-3)
     half = predict(there, loader, precision="bf16")

@@ -13,7 +13,7 @@ from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.models import FactorisedModel, PianistModel, build_model, for_inference
 
 RESNET18 = {"_use_resnet": True, "use_attention": False, "use_2fc": False, "frame_pool": 100}
-COMPACT = {"compact_encoders": True, "compact_stem": 4, "compact_width": 8, "use_gru": False, "frame_pool": 10}
+COMPACT = {"compact_encoders": True, "compact_stem": 4, "compact_width": 8, "use_gru": False, "frame_pool": 50}
 
 
 def make(module: str, options: dict[str, Any]) -> PianistModel:
@@ -83,9 +83,9 @@ def test_subsets_and_embeddings_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("module", "options"),
     [
-        ("resnet50", {"frame_pool": 100}),
+        ("resnet50", {"layers": [1, 1, 1, 1], "frame_pool": 100}),
         ("disentangle", RESNET18),
-        ("compact", {"stem_width": 4, "width": 8, "frame_pool": 10}),
+        ("compact", {"stem_width": 4, "width": 8, "frame_pool": 50}),
         ("disentangle", COMPACT),
     ],
     ids=["resnet50", "factorised resnet18", "compact", "factorised compact"],
@@ -136,9 +136,9 @@ def test_smaller_batches_are_filled_up_for_the_compiled_code(module: str, monkey
     model = make(module, COMPACT if module == "disentangle" else {"layers": [1, 1, 1, 1], "frame_pool": 100})
     ready = for_inference(model, compile=True)
     with torch.inference_mode():
-        for clips in (3, 1, 2, 4, 3):
+        for clips in (2, 1, 3, 2):
             assert apart(ready(rolls(model, clips)), model(rolls(model, clips))) < 1e-5
-    assert sizes == [3, 3, 3, 4, 4]
+    assert sizes == [2, 2, 3, 3]
     with pytest.raises(ModelError, match="rolls of shape"):
         ready(torch.zeros(1, 2, 88, 3000))
 
@@ -163,7 +163,7 @@ def test_without_a_compiler_a_copy_runs_as_it_is_and_says_so_once(
 
 
 def test_a_really_compiled_copy_gives_the_same_logits(caplog: pytest.LogCaptureFixture) -> None:
-    model = make("compact", {"stem_width": 4, "width": 8, "frame_pool": 10})
+    model = make("compact", {"stem_width": 4, "width": 8, "frame_pool": 50})
     ready = for_inference(model, compile=True)
     with torch.inference_mode(), caplog.at_level(logging.WARNING, "pianistid_core"):
         assert apart(ready(rolls(model)), model(rolls(model))) < 1e-5
