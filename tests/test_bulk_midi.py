@@ -137,6 +137,23 @@ def test_any_well_formed_files_give_the_notes_of_read_midi(datas: list[bytes]) -
     assert reading.fallbacks == 0
 
 
+few_keys = st.builds(
+    lambda kind, channel, key, value: (kind | channel, bytes([key, value])),
+    st.sampled_from([0x80, 0x90, 0x90]),
+    st.sampled_from([0, 0, 1]),
+    st.sampled_from([60, 61]),
+    st.sampled_from([0, 1, 64]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0, 0, 1, 5]), st.one_of(few_keys, few_keys, programs)), max_size=25))
+def test_keys_struck_again_and_again_give_the_notes_of_read_midi(struck: list[tuple[int, tuple[int, bytes]]]) -> None:
+    body = b"".join(variable_length(delta) + bytes([status]) + rest for delta, (status, rest) in struck)
+    data = chunk(b"MThd", b"\x00\x00\x00\x01\x01\xe0") + chunk(b"MTrk", body)
+    check_alike([data], read_many([data]))
+
+
 @settings(max_examples=500, deadline=None)
 @given(midi_files(), st.data())
 def test_any_damage_gives_the_notes_or_the_sentence_of_read_midi(good: bytes, data: st.DataObject) -> None:
