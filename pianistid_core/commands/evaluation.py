@@ -70,7 +70,7 @@ def _add_common(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network first, which takes up to a minute and pays for thousands of clips",
+        help="compile the network first, which takes up to a minute and may pay for thousands of clips",
     )
     parser.add_argument("--figures", metavar="FOLDER", help="also write confusion matrices as PNG files, here")
     add_data_root(parser)
