@@ -200,8 +200,8 @@ def report(found: dict[str, dict[int, dict[str, float]]]) -> None:
         most_mb = [by_size[size]["own memory while iterating, MB"] for size in sizes]
         per_clip = (most_mb[-1] - most_mb[-2]) * MB / (sizes[-1] - sizes[-2])
         print(
-            f"  loader, own memory while iterating: {', '.join(f'{mb:.1f}' for mb in most_mb)} MB; {per_clip:.0f} bytes "
-            "a clip of the data set"
+            f"  loader, own memory while iterating: {', '.join(f'{mb:.1f}' for mb in most_mb)} MB, "
+            f"{per_clip:.0f} bytes for each clip more in the data set"
         )
         print("  loader, ms a clip:", ", ".join(f"{by_size[size]['ms a clip']:.3f}" for size in sizes))
 
