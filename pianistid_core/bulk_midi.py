@@ -24,8 +24,8 @@ __all__ = ["BulkReading", "read_many", "read_many_files"]
 _log = logging.getLogger(__name__)
 
 _KERNELS = "pianistid_core.compiled_midi"
-# Below this many files, reading them one by one takes less time than loading numba.
-_WORTH_LOADING = 500
+# Fewer bytes than these, some 250 clips, are read one by one before numba is loaded.
+_WORTH_LOADING_BYTES = 500_000
 # One compiled call takes as many: memory is bounded by bytes, for ten clips and for ten files of 4 MB.
 _FILES_AT_ONCE, _BYTES_AT_ONCE = 512, 4 << 20
 
@@ -58,7 +58,8 @@ def read_many(datas: Iterable[bytes], *, limits: ReadLimits = DEFAULT_LIMITS) ->
     errors: dict[int, MidiError] = {}
     fallbacks = n_read = 0
     for batch in _batches(datas):
-        kernels = _kernels() if _KERNELS in sys.modules or len(batch) >= _WORTH_LOADING else None
+        is_worth_it = _KERNELS in sys.modules or sum(map(len, batch)) >= _WORTH_LOADING_BYTES
+        kernels = _kernels() if is_worth_it else None
         reading = _compiled_reading(kernels, batch, limits) if kernels else _plain_reading(batch, limits)
         pieces.append(reading.packed)
         errors.update((n_read + i, error) for i, error in reading.errors.items())

@@ -334,11 +334,13 @@ def test_a_few_files_are_read_before_numba_is_loaded(tmp_path: Path) -> None:
     import sys
     from pathlib import Path
     from pianistid_core.bulk_midi import read_many_files
-    print(len(read_many_files([Path(sys.argv[1])]).notes(0)), "numba" in sys.modules)
+    path = Path(sys.argv[1])
+    print(len(read_many_files([path]).notes(0)), "numba" in sys.modules)
+    print(len(read_many_files([path] * 400)), "numba" in sys.modules)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "a.mid")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(len(make_notes(1))), "False"]
+    assert done.stdout.split() == [str(len(make_notes(1))), "False", "400", "True"]
 
 
 def test_the_errors_of_paths_are_those_of_read_midi(tmp_path: Path) -> None:
