@@ -149,8 +149,13 @@ def _numbers_of(packed: PackedNotes, clips: Sequence[int]) -> tuple[npt.NDArray[
     return numbers, int((packed.starts[numbers + 1] - packed.starts[numbers]).sum())
 
 
-def _notes_of(packed: PackedNotes) -> tuple[Any, ...]:
-    return packed.onsets_s, packed.offsets_s, packed.pitches, packed.velocities, packed.starts
+def _notes_of(packed: PackedNotes) -> tuple[npt.NDArray[Any], ...]:
+    arrays = (packed.onsets_s, packed.offsets_s, packed.pitches, packed.velocities, packed.starts)
+    views = tuple(array.view() for array in arrays)
+    for view in views:
+        # As a cache's maps are: numba would compile everything twice, once for arrays that can be written.
+        view.flags.writeable = False
+    return views
 
 
 def _channels(options: ClipOptions) -> npt.NDArray[np.int64]:
