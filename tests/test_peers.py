@@ -255,10 +255,11 @@ def watches(store: TCPStore) -> tuple[PeerWatch, PeerWatch]:
     return one, other
 
 
-def test_a_process_that_ends_well_is_not_missed(store: TCPStore) -> None:
+def test_a_process_that_ends_well_is_not_missed(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_watch, "SILENT_AFTER_BEATS", 5)
     one, other = watches(store)
     other.end()
-    assert one.loss(0.2) is None
+    assert one.loss(0.5) is None
     one.check()
     one.end()
 
