@@ -40,24 +40,37 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float, together: Together
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mean, variance, count = _statistics(maps, together)
-        ctx.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps), count)
-        ctx.together = together
+        ctx.save_for_backward(maps, weight, mean, variance, count)
+        ctx.eps, ctx.together = eps, together
         ctx.mark_non_differentiable(mean, variance, count)
         return functional.batch_norm(maps, mean, variance, weight, bias, eps=eps), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        maps, weight, mean, scale, count = ctx.saved_tensors
-        gradient = gradients[0].to(mean.dtype)
-        dims, shape = _dims(maps), _across(maps)
-        normalised = (maps.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
-        of_bias = gradient.sum(dims)
-        of_weight = (gradient * normalised).sum(dims)
-        means = ctx.together.add_up(torch.stack([of_bias, of_weight])) / count
-        through_mean, through_variance = means[0].view(shape), means[1].view(shape)
-        of_maps = (gradient - through_mean - normalised * through_variance) * (weight * scale).view(shape)
-        # The sums were put together in place in a tensor of their own: these are still this process's.
+        maps, weight, mean, variance, count = ctx.saved_tensors
+        gradient, exact = gradients[0].to(mean.dtype), maps.to(mean.dtype)
+        of_weight, of_bias = _of_weights(gradient, exact, weight, mean, variance, ctx.eps)
+        # Put together in a tensor of their own: what is given back is this process's.
+        means = ctx.together.add_up(torch.stack([of_weight, of_bias])) / count
+        scale = torch.rsqrt(variance + ctx.eps)
+        shape = _across(maps)
+        of_maps = exact - mean.view(shape)
+        of_maps.mul_((-means[0] * scale).view(shape)).add_(gradient).sub_(means[1].view(shape))
+        of_maps.mul_((weight * scale).view(shape))
         return of_maps.to(maps.dtype), of_weight, of_bias, None, None
+
+
+def _of_weights(
+    gradient: Tensor, maps: Tensor, weight: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias (C,), by torch's own kernel for fixed statistics."""
+    if not len(maps):
+        return torch.zeros_like(weight), torch.zeros_like(weight)
+    which = [False, True, True]
+    _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        gradient, maps, weight, mean, variance, None, None, False, eps, which
+    )
+    return of_weight, of_bias
 
 
 def _statistics(maps: Tensor, together: Together) -> tuple[Tensor, Tensor, Tensor]:
