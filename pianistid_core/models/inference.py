@@ -24,9 +24,9 @@ def for_inference(model: PianistModel, *, compile: bool = False) -> PianistModel
     Batch norms right after a convolution are folded into it and the weights are laid out channels last. The copy's
     state dict is not that of a checkpoint; `model` stays as it is. Training in this layout would be slower.
 
-    With `compile` torch makes code of its own for the copy when that is first asked. This takes up to a minute and gives
-    from nothing to another fifth, as the CPU may be: for thousands of clips in batches of one size. Such a copy gives
-    no gradients, and where nothing can be compiled, as without a C compiler, it runs as it is and the log says so.
+    With `compile` torch makes code of its own for the copy when that is first asked, which takes up to a minute and
+    gives from nothing to another fifth, as the CPU may be: for thousands of clips in batches of one size. Such a copy
+    gives no gradients. Where nothing can be compiled, as without a C compiler, it runs as it is and the log says so.
     """
     ready = copy.deepcopy(model).eval()
     for module in ready.modules():
