@@ -190,6 +190,17 @@ def test_golden_dirty_and_broken_files_are_read_alike() -> None:
     assert len(reading.errors) == len(BROKEN)
 
 
+def test_a_system_message_ends_running_status_and_a_clock_does_not() -> None:
+    note = b"\x00\x90\x3c\x50\x60\x3c\x00"
+    datas = [
+        chunk(b"MThd", b"\x00\x00\x00\x01\x01\xe0") + chunk(b"MTrk", note + between + b"\x00\x3e\x50\x60\x3e\x00")
+        for between in (b"", b"\x00\xf8", b"\x00\xff\x01\x00", b"\x00\xf0\x01\xf7")
+    ]
+    reading = read_many(datas)
+    check_alike(datas, reading)
+    assert [len(reading.packed.notes(i)) for i in range(4)] == [2, 2, 2, 0]
+
+
 def test_hostile_files_are_read_alike(shared: Path) -> None:
     with zipfile.ZipFile(shared / "hostile" / "midi.zip") as archive:
         datas = [archive.read(name) for name in archive.namelist()]
