@@ -72,7 +72,7 @@ def _smaller(error: Exception, config: RunConfig, learner: Learner | None) -> st
     traceback.clear_frames(error.__traceback__)
     smallest = 2 if config.loss_type == "cce+triplet" else 1
     try:
-        largest = largest_batch(learner.try_batch, smallest=smallest, below=config.batch_size)
+        largest = largest_batch(lambda n: _fits(learner, n), smallest=smallest, below=config.batch_size)
     except Exception as trouble:  # the run's own failure is what has to be told
         log.warning("no smaller batch could be tried: %s: %s", type(trouble).__name__, trouble)
         return lower
@@ -81,15 +81,15 @@ def _smaller(error: Exception, config: RunConfig, learner: Learner | None) -> st
     return f"the largest batch that fits is {largest}, so set batch_size to {largest} (now {config.batch_size})"
 
 
-def largest_batch(step: Callable[[int], None], *, smallest: int, below: int) -> int | None:
-    """The largest number of clips from `smallest` on and under `below` whose step fits in memory; None: none does.
+def largest_batch(fits: Callable[[int], bool], *, smallest: int, below: int) -> int | None:
+    """The largest number of clips from `smallest` on and under `below` of which `fits` is true; None: of none.
 
-    `step` takes a step on that many clips, and raises torch.OutOfMemoryError where there is no room.
+    What fits is taken to fit with fewer clips as well.
     """
     fitting, too_many = None, below
     n = max(smallest, below // 2)
     while (fitting or smallest - 1) + 1 < too_many:
-        if _fits(step, n):
+        if fits(n):
             fitting = n
         else:
             too_many = n
@@ -97,10 +97,10 @@ def largest_batch(step: Callable[[int], None], *, smallest: int, below: int) -> 
     return fitting
 
 
-def _fits(step: Callable[[int], None], n: int) -> bool:
+def _fits(learner: Learner, n: int) -> bool:
     _free()
     try:
-        step(n)
+        learner.try_batch(n)
     except Exception as error:
         if not _is_of_device(error):
             raise

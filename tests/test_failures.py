@@ -8,9 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pianistid_core.errors import DataError
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import DataError, RunError
 from pianistid_core.failures import failure_in_words, failure_kind, largest_batch
 from pianistid_core.learning import DivergedError, Learner
+from pianistid_core.run_config import run_for
+from pianistid_core.training import train
 from tiny import tiny_config
 
 NO_ROOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -52,13 +55,12 @@ def test_a_failure_has_a_kind_and_a_sentence(error: Exception, kind: str | None,
 def test_the_largest_batch_is_found_exactly(room: int, below: int, smallest: int) -> None:
     tried: list[int] = []
 
-    def step(n: int) -> None:
+    def fits(n: int) -> bool:
         tried.append(n)
-        if n > room:
-            raise NO_ROOM
+        return n <= room
 
     most = min(room, below - 1)
-    assert largest_batch(step, smallest=smallest, below=below) == (most if most >= smallest else None)
+    assert largest_batch(fits, smallest=smallest, below=below) == (most if most >= smallest else None)
     assert all(smallest <= n < below for n in tried) and len(tried) == len(set(tried)) <= 10
 
 
@@ -88,3 +90,23 @@ def test_a_trial_that_fails_for_another_reason_does_not_hide_the_failure() -> No
     learner.model.get_submodule("fc2").register_forward_pre_hook(fail)
     words = failure_in_words(NO_ROOM, learner.config, learner)
     assert words == "the device ran out of memory; lower batch_size (now 5)"
+
+
+def test_a_run_whose_device_runs_out_of_memory_in_mid_epoch_says_what_fits(
+    tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, calls = torch.nn.functional.cross_entropy, 0
+
+    def room_at_first(logits: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += logits.requires_grad
+        if calls > 6 and logits.requires_grad and len(logits) > 3:  # in the second of two epochs of four batches
+            raise NO_ROOM
+        return really(logits, labels, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", room_at_first)
+    run = run_for(tiny_config(), tiny_root)
+    with pytest.raises(RunError, match=r"the largest batch that fits is 3, so set batch_size to 3 \(now 5\)"):
+        train(tiny_config(), tiny_root, run)
+    assert run.state().status == "failed" and "set batch_size to 3" in run.state().reason
+    assert [path.name for path in run.checkpoints()] == ["checkpoint_001.pth"]
