@@ -251,7 +251,8 @@ class DataRoot:
 
 def missing_clips(root: DataRoot, entries: Iterable[SplitEntry]) -> list[str]:
     """The tracks that have no clips though they are long enough for one (a clip is 30 s)."""
-    return [entry.track for entry in entries if entry.duration_s >= CLIP_LENGTH_S and not root.clip_paths(entry.track)]
+    long_enough = (entry.track for entry in entries if entry.duration_s >= CLIP_LENGTH_S)
+    return [track for track in long_enough if not root.clip_names(track)[1]]
 
 
 def require_clips(root: DataRoot, split: Split, part: str) -> None:
