@@ -272,7 +272,7 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is(
 
 
 def test_divergence_in_a_compiled_network_is_not_taken_for_the_compilers_fault(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
     learner = Learner(tiny_config(batch_size=6, compile=True), CPU, N_CLASSES)
@@ -280,3 +280,4 @@ def test_divergence_in_a_compiled_network_is_not_taken_for_the_compilers_fault(
     batch.rolls.fill_(torch.nan)
     with pytest.raises(DivergedError):
         learner.learn(batch, "")
+    assert "cannot be compiled" not in caplog.text
