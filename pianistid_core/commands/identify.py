@@ -186,10 +186,11 @@ def _say_explained(notes: "Notes", answer: "Identification", more: _Explained) -
 
 def _identifier(options: Namespace) -> "Identifier":
     from pianistid_core.config import load_config
-    from pianistid_core.devices import choose_device
+    from pianistid_core.devices import choose_device, keep_memory
     from pianistid_core.identify import Identifier
 
     root = open_root(options.data_root)
+    keep_memory()
     device = str(choose_device(options.device))
     if options.model is None:
         return Identifier.default(root, device=device)
