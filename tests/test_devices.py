@@ -34,7 +34,7 @@ if sys.argv[1] == "keep":
     keep_memory()
 
 def step():
-    kept = [torch.ones(n) for n in (1_000_000, 5_000_000, 3_000_000)]
+    kept = [torch.ones(n) for n in (10_000_000, 15_000_000, 12_000_000)]  # above 32 MB glibc never learns to keep them
     return sum(tensor.mul(2).sum().item() for tensor in kept)
 
 for _ in range(6):  # what is asked for first has to be handed out in any case
