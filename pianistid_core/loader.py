@@ -6,6 +6,7 @@ order or what was drawn before it. That is also why a loader whose worker dies c
 """
 
 import logging
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -253,21 +254,24 @@ class Loader(Generic[AnyForm]):
             # Its own generator, so that making a loader never moves the one that dropout draws from.
             generator=torch.Generator().manual_seed(0),
         )
+        others = multiprocessing.active_children()
         try:
             batches = _quietly_started(loader)
         except OSError as error:
             raise _WorkerDied(f"no process that draws clips could be started ({error})") from error
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except (RuntimeError, OSError, EOFError) as error:
-                if self.num_workers and _says_that_a_worker_died(error):
-                    raise _WorkerDied("a process that draws clips died") from error
-                raise
-            yield batch
-            del batch
+        workers = [process for process in multiprocessing.active_children() if process not in others]
+        try:
+            while (batch := next(batches, None)) is not None:
+                yield batch
+                del batch
+        except (RuntimeError, OSError, EOFError) as error:
+            if self.num_workers and _says_that_a_worker_died(error):
+                raise _WorkerDied("a process that draws clips died") from error
+            raise
+        finally:
+            # They heed no gentler signal, and may wait for what a dead one held: the program's end would wait for them.
+            for worker in workers:
+                worker.kill()
 
 
 class _WorkerDied(Exception):

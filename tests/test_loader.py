@@ -4,8 +4,11 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +164,20 @@ def test_workers_that_keep_dying_end_the_loader_in_words(tiny_root: DataRoot) ->
         for _ in drawn:
             given += 1
     assert given <= 4
+
+
+def test_a_program_ends_though_its_workers_died(tiny_root: DataRoot) -> None:
+    lines = (
+        "import sys",
+        "from pathlib import Path",
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})",
+        "from test_loader import DataRoot, dying",
+        f"_, loader = dying(DataRoot(Path({str(tiny_root.path)!r}), cache_dir=Path({str(tiny_root.cache_dir)!r})), 2)",
+        "list(loader)",
+    )
+    # The error is nobody's: it keeps the loader and its other worker until the interpreter is gone.
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "LoaderError" in done.stderr.splitlines()[-1]
 
 
 def test_a_death_interrupts_nothing_but_the_next_batch(tiny_root: DataRoot) -> None:
