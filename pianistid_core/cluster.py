@@ -2,7 +2,9 @@
 
 Ray is only loaded in processes of its own: the one that follows a run (`cluster_follower`) and the one that looks what
 a cluster has (`python -m pianistid_core.cluster ADDRESS`), so that nobody waits for a cluster that does not answer.
-Nothing is reported to Ray's makers. Ray trusts whoever reaches its ports: an address is as good as a login.
+Nothing is reported to Ray's makers. Ray trusts whoever reaches its ports: an address is as good as a login. The trust
+goes both ways: Ray's answers are unpickled here, so whoever answers at an address can run what they like on this
+machine as well.
 """
 
 import contextlib

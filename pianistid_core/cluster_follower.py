@@ -61,6 +61,7 @@ class Follower:
         self._me = ProcessIdentity.of()
         self._shown: str | None = None
         self._asked_to_stop: str | None = None
+        self._keep_place(outstanding=True)
         trainer = ray.remote(RemoteTrainer).options(
             name=place.actor, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_restarts=0,
             num_gpus=self.cluster.gpus, num_cpus=self.cluster.cpus,
@@ -92,6 +93,7 @@ class Follower:
         while not self.ray.wait([machine], timeout=LOOK_EVERY_S)[0]:
             if self.run.stop_request():
                 self.ray.kill(self.trainer)
+                self._keep_place(outstanding=False)
                 self.run.set_state(
                     "stopped", "stopped before the cluster had a place for it", epochs=self.config.epochs
                 )
@@ -125,7 +127,8 @@ class Follower:
         config = self._config_there()
         split = config.data_split_dir
         if problem := self._ask("begin", to_yaml(config), split, self.cluster.data_root):
-            self.ray.kill(self.trainer)
+            self._keep_place(outstanding=False)
+            self._dismiss()
             raise ClusterError(one_line(problem))
         log.info("run %s goes to %s, with %s", self.run.id, self.place.in_words(), self.cluster.in_words())
 
@@ -135,7 +138,7 @@ class Follower:
         for path in sorted(self.run.path.rglob("*")):
             name = path.relative_to(self.run.path).as_posix()
             outdated = path.suffix == ".pth" and path != self.checkpoint
-            if name == "run.json" or (travels(name) and name not in (CONFIG, STATE, LOG) and not outdated):
+            if travels(name) and name not in (CONFIG, STATE, LOG) and not outdated:
                 yield path
 
     def _config_there(self) -> RunConfig:
@@ -158,6 +161,8 @@ class Follower:
             if self.known.get(name) != files[name] and (self.place.begun or name in (LOG, STATE)):
                 with contextlib.suppress(FileNotFoundError, _ChangedError):
                     self._bring(name, files[name])
+        if CONFIG not in files:
+            return  # a folder that is being cleared away there, which is no reason to do so here
         for name in set(self.known) - set(files) - {LOG, STATE, CONFIG}:
             (self.run.path / name).unlink(missing_ok=True)
             del self.known[name]
@@ -248,13 +253,19 @@ class Follower:
         else:
             raise ClusterError(f"the cluster's {', '.join(missing[:3])} could not be fetched whole; {_AGAIN}")
         status, reason, failure = self._ending(look.code or 0)
-        # Only now, as everything is here; and whatever comes of it, everything is here.
-        with contextlib.suppress(ClusterError):
-            self._ask("close")
-            self.ray.kill(self.trainer)
+        # Said before the trainer is let go: killed in between, this process leaves no finished run as a failed one.
+        self._keep_place(outstanding=False)
         self.run.set_state(status, reason, epochs=self.config.epochs, failure=failure)
         self.run.clear_stop()
+        self._dismiss()
         return 1 if status in ("failed", "interrupted") else 0
+
+    def _dismiss(self) -> None:
+        """Lets the trainer go, with what is left on its machine; nothing there is needed any more."""
+        with contextlib.suppress(Exception):
+            self._ask("close")
+        with contextlib.suppress(Exception):
+            self.ray.kill(self.trainer)
 
     def _missing(self, look: Look) -> list[str]:
         names = [name for name in look.files if travels(name) and (self.place.begun or name in (LOG, STATE))]
@@ -307,8 +318,10 @@ class Follower:
             raise
         except exceptions.RayTaskError as error:
             last = "".join(str(error).strip().splitlines()[-1:])
-            raise ClusterError(f"its trainer on {self.place.in_words()} failed: {one_line(last)}") from error
+            raise ClusterError(f"its trainer on {self.place.in_words()} failed: {one_line(last)}; {_AGAIN}") from error
         except Exception as error:  # the actor is dead, or the connection is, in whatever words
+            if isinstance(error, exceptions.RayActorError):
+                self._keep_place(outstanding=False)
             raise self._gone(error) from error
 
     def _gone(self, error: Exception) -> ClusterError:
@@ -330,11 +343,11 @@ def follow(run: Run) -> int:
     epochs = run.state().epochs
     try:
         config = load_config(run.path / REQUEST_FILE)
-        place = remote_place(run)
-        if place is None:
-            raise RunError(f"run {run.id} does not say on which cluster it trains")
         epochs = config.epochs
-        with FileLock(run.path / "lock", timeout=0):  # as whoever trains holds it
+        with FileLock(run.path / "lock", timeout=0):  # as whoever trains holds it, who may have changed the place
+            place = remote_place(run)
+            if place is None:
+                raise RunError(f"run {run.id} does not say on which cluster it trains")
             run.set_state("running", f"connects to the cluster at {place.cluster.address}", epochs=epochs, process=me)
             return Follower(run, config, place, connect(place.cluster.address)).follow()
     except Timeout:

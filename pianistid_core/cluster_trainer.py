@@ -1,7 +1,8 @@
 """The end of a cluster's run that lies on the cluster: an actor of Ray that keeps a trainer and hands out its files.
 
 `RemoteTrainer` runs `pianistid train` as a process beside it, in a run folder of its own, and answers quickly to
-whatever it is asked. It outlives whoever started it. What arrives is a config, files of the same run from an earlier
+whatever it is asked. It outlives whoever started it, but not for ever: what nobody has asked for a day stops, with a
+checkpoint that waits another day to be fetched. What arrives is a config, files of the same run from an earlier
 training, and requests to stop; what leaves is bytes. `cluster` is the other end.
 """
 
@@ -29,15 +30,19 @@ from pianistid_core.processes import STOP_GRACE_S, TERMINATE_GRACE_S, ProcessIde
 from pianistid_core.runs import PLACE_FILE, QUEUED_FILE, REQUEST_FILE, Run, StopKind
 
 CHUNK_BYTES = 8 << 20
-# How long the result of a training waits to be fetched by somebody, until it is given up with the place it takes.
+# How long a training goes on that nobody asks for, and its result then waits to be fetched, until it is given up with
+# the place it takes; and how long a trainer waits to be told to begin.
 KEPT_FOR_S = 24 * 3600.0
+BEGINS_WITHIN_S = 600.0
 LOG = "log.txt"
 STATE = "state.json"
 CONFIG = "config.yaml"
 _FOLDERS = ("confusion", "figures", "evaluation", "ablation")
 _ENDINGS = frozenset((".json", ".jsonl", ".png", ".pth", ".txt", ".yaml"))
 # What a run says of this one machine, or a person of the run, does not travel.
-_STAYS = frozenset((REQUEST_FILE, QUEUED_FILE, PLACE_FILE, "exit.json", "labels.json", "lock", "launch.lock", "stop"))
+_STAYS = frozenset(
+    (REQUEST_FILE, QUEUED_FILE, PLACE_FILE, "run.json", "exit.json", "labels.json", "lock", "launch.lock", "stop")
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PR_SET_PDEATHSIG = 1
 
@@ -71,7 +76,7 @@ class RemoteTrainer:
             raise ClusterError(f"{experiment}/{name} cannot be the name of a run")
         self._base = Path(tempfile.mkdtemp(prefix="pianistid-"))
         self._run = Run(self._base / experiment / name)
-        self._run.path.mkdir(parents=True)
+        self._run.make()
         self._gpus = gpus
         self._training: threading.Thread | None = None
         self._code: int | None = None
@@ -84,11 +89,13 @@ class RemoteTrainer:
 
     def begun(self) -> bool:
         """Whether it has been told to train."""
+        self._asked = time.monotonic()
         return self._training is not None
 
     def put(self, name: str, data: bytes, offset: int) -> None:
         """Takes a piece of a file of an earlier training of this run."""
-        if not travels(name) and name != "run.json":
+        self._asked = time.monotonic()
+        if not travels(name):
             raise ClusterError(f"{name!r} is not a file of a run")
         path = self._run.path / name
         path.parent.mkdir(exist_ok=True)
@@ -113,13 +120,17 @@ class RemoteTrainer:
         return ""
 
     def look(self) -> Look:
-        """What there is now. A process that has ended has written all its files before its status is given."""
+        """What there is now. A process that has ended has written all its files before its status is given.
+
+        Raises: ClusterError when the run's folder is gone; OSError when it cannot be read, which is no empty folder.
+        """
         self._asked = time.monotonic()
         code = self._code
         return Look(self._files(), code)
 
     def read(self, name: str, offset: int) -> tuple[bytes, Signature]:
         """A piece of a file, empty at its end, and which file it is of. Raises: FileNotFoundError when it is gone."""
+        self._asked = time.monotonic()
         if not travels(name):
             raise ClusterError(f"{name!r} is not a file of a run")
         with (self._run.path / name).open("rb") as file:
@@ -145,8 +156,10 @@ class RemoteTrainer:
 
     def _files(self) -> dict[str, Signature]:
         found: dict[str, Signature] = {}
+        if not self._run.path.is_dir():
+            raise ClusterError(f"the folder of run {self._run.id} on {self.machine()} is gone")
         for folder in ("", *_FOLDERS):
-            with contextlib.suppress(OSError), os.scandir(self._run.path / folder) as entries:
+            with contextlib.suppress(FileNotFoundError), os.scandir(self._run.path / folder) as entries:
                 for entry in entries:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if travels(name) and entry.is_file(follow_symlinks=False):
@@ -155,24 +168,35 @@ class RemoteTrainer:
         return found
 
     def _expire(self) -> None:
-        """Gives up a result that nobody fetches, so that it does not keep its place on the cluster for ever."""
-        while self._busy() or time.monotonic() - self._asked < KEPT_FOR_S:
+        """Gives up what nobody asks for, so that it does not keep its place on the cluster for ever."""
+        while not self._is_given_up():
             time.sleep(60.0)
         self.close()
         os._exit(0)
 
-    def _busy(self) -> bool:
-        return self._training is not None and self._training.is_alive()
+    def _is_given_up(self) -> bool:
+        """Whether nothing is left to wait for; a training that nobody has asked for long is told to stop."""
+        silent = time.monotonic() - self._asked
+        if self._training is None:
+            return silent > BEGINS_WITHIN_S
+        if self._code is not None:
+            return silent > KEPT_FOR_S or not self._run.path.is_dir()
+        if silent > KEPT_FOR_S:
+            with contextlib.suppress(OSError):
+                if self._run.stop_request() is None:
+                    self._run.request_stop("save")
+        return False
 
     def _train(self, data_root: str) -> None:
         # The process ends when this thread does, so the thread stays for as long: see `_with_its_parent`.
+        code = 1
         try:
             code = self._wait_for(self._start(data_root))
-        except OSError as error:
-            with (self._run.path / LOG).open("a") as log:
+        except Exception as error:
+            with contextlib.suppress(OSError), (self._run.path / LOG).open("a") as log:
                 log.write(f"the trainer could not be started: {error}\n")
-            code = 1
-        self._asked, self._code = time.monotonic(), code
+        finally:
+            self._asked, self._code = time.monotonic(), code
 
     def _start(self, data_root: str) -> "subprocess.Popen[bytes]":
         with (self._run.path / LOG).open("ab") as log:

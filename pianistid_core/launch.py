@@ -19,7 +19,7 @@ from filelock import FileLock
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
-from pianistid_core.places import Cluster, checked, cluster_of, set_place
+from pianistid_core.places import Cluster, checked, cluster_of, require_free, set_place
 from pianistid_core.processes import STOP_GRACE_S, TERMINATE_GRACE_S, ProcessIdentity, kill_tree
 from pianistid_core.queue_files import QueueFiles, holding, leave, withdraw
 from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
@@ -39,10 +39,12 @@ def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) 
     SplitError
         When the data root has no such split.
     ClusterError
-        When the cluster is not described as one can be; whether it is there, the run will say.
+        When the cluster is not described as one can be (whether it is there, the run will say), or when the run may
+        still train on a cluster that this would leave.
     """
     run = run_for(config, root)
     cluster = None if cluster is None else checked(cluster, root)
+    anew = not config.checkpoint_cfg.load_checkpoints
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
     with holding(run) as place:
@@ -51,18 +53,22 @@ def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) 
         with FileLock(run.path / "launch.lock"):
             if run.is_due():
                 raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
+            require_free(run, cluster, anew=anew)
             leave(run, place)
             run.save_text(REQUEST_FILE, to_yaml(config))
-            set_place(run, cluster, anew=not config.checkpoint_cfg.load_checkpoints)
+            set_place(run, cluster, anew=anew)
             run.clear_stop()
             run.set_state("queued", STARTING, epochs=config.epochs)
     _spawn(run, root)
     return run
 
 
-def start_claimed(config: RunConfig, root: DataRoot, claim: Path) -> subprocess.Popen[bytes] | None:
+def start_claimed(
+    config: RunConfig, root: DataRoot, claim: Path, *, cluster: Cluster | None = None
+) -> subprocess.Popen[bytes] | None:
     """Starts a run that the queue has claimed; `claim` is the entry's file, which its supervisor takes away.
 
+    It trains where its entry says, here or on a cluster, whatever has become of the run's own word meanwhile.
     It may be called again for the same claim, by a dispatcher whose forerunner was killed: whichever supervisor takes
     the claim first trains, the others end. None when the claim is gone already.
 
@@ -79,6 +85,7 @@ def start_claimed(config: RunConfig, root: DataRoot, claim: Path) -> subprocess.
         if not claim.exists():
             return None
         run.save_text(REQUEST_FILE, to_yaml(config))
+        set_place(run, cluster)  # by the trainer that it has there already, unless queueing it gave it a new one
         run.set_state("queued", STARTING, epochs=config.epochs)
     return _spawn(run, root, claim)
 
@@ -127,7 +134,8 @@ def stop(run: Run, kind: StopKind = "save") -> None:
 def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_GRACE_S + TERMINATE_GRACE_S) -> None:
     """Asks a run to stop and waits until no process of it is left, ending it the hard way after `timeout_s`.
 
-    One on a cluster is ended there as one here would be, and waited for until it is brought over, 10 minutes at most.
+    One on a cluster is ended there as one here would be, and waited for until it is brought over, 10 minutes at most;
+    then whatever follows it here is ended, and what the cluster still has is brought over when the run is resumed.
 
     Raises
     ------
@@ -136,10 +144,10 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_
     """
     trainer, away = run.trainer(), cluster_of(run) is not None
     stop(run, kind)
-    deadline = time.monotonic() + (_CLUSTER_STOP_S if away else timeout_s)
+    deadline = time.monotonic() + (_CLUSTER_STOP_S + TERMINATE_GRACE_S if away else timeout_s)
     while (run.state().status in ("running", "queued") or _lives(trainer)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if trainer is not None and not away:
+    if trainer is not None:
         kill_tree(trainer)
 
 
@@ -172,14 +180,15 @@ def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) 
         # It says so itself in a few seconds; should this process be killed before, nobody else trains beside it.
         with contextlib.suppress(OSError):
             run.set_state("running", STARTING, epochs=run.state().epochs, process=me, child=identity)
+    # Whoever follows a run on a cluster sees to it there, and ends by itself, unless the follower hangs.
+    grace = _CLUSTER_STOP_S if away else STOP_GRACE_S
     asked: float | None = None
     while (code := trainer.poll()) is None:
-        # Whoever follows a run on a cluster sees to it there, and ends by itself.
-        asked = (asked or time.monotonic()) if run.stop_request() and not away else None
+        asked = (asked or time.monotonic()) if run.stop_request() else None
         waited = time.monotonic() - asked if asked else 0.0
-        if waited > STOP_GRACE_S + TERMINATE_GRACE_S and identity is not None:
+        if waited > grace + TERMINATE_GRACE_S and identity is not None:
             kill_tree(identity)
-        elif waited > STOP_GRACE_S:
+        elif waited > grace:
             trainer.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             trainer.wait(timeout=0.5)

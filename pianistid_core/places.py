@@ -50,6 +50,7 @@ class RemotePlace:
 
     `actor` is the name of its trainer there, `machine` the one that it was given, `log_bytes` how much of the
     trainer's log is in the run's own, and `begun` whether the trainer has begun to fill the run's folder.
+    `outstanding` is true while the trainer may be there with something that has not been brought over.
     """
 
     cluster: Cluster
@@ -57,6 +58,7 @@ class RemotePlace:
     machine: str = ""
     log_bytes: int = 0
     begun: bool = False
+    outstanding: bool = False
 
     def in_words(self) -> str:
         """For people: "the cluster at 10.0.0.5:6379 (gpu-3)"."""
@@ -126,7 +128,8 @@ def remote_place(run: RunFolder) -> RemotePlace | None:
     cluster = cluster_from(said.get("cluster"))
     match said:
         case {"actor": str(actor), "machine": str(machine), "log_bytes": int(log_bytes), "begun": bool(begun)}:
-            return RemotePlace(cluster, actor, machine, max(0, log_bytes), begun) if cluster else None
+            outstanding = said.get("outstanding") is True
+            return RemotePlace(cluster, actor, machine, max(0, log_bytes), begun, outstanding) if cluster else None
     return None
 
 
@@ -154,6 +157,21 @@ def set_place(run: RunFolder, cluster: Cluster | None, *, anew: bool = False) ->
         keep_place(run, replace(before, cluster=cluster))
     else:
         keep_place(run, RemotePlace(cluster, f"pianistid-{secrets.token_hex(8)}"))
+
+
+def require_free(run: RunFolder, cluster: Cluster | None, *, anew: bool = False) -> None:
+    """Does nothing when a run may train here or on a cluster without leaving a trainer behind on another.
+
+    Raises: ClusterError.
+    """
+    before = remote_place(run)
+    if before is None or not before.outstanding:
+        return
+    if cluster is None or anew or cluster.address != before.cluster.address:
+        raise ClusterError(
+            f"run {run.id} may still train on {before.in_words()}; resume it there and stop it first, so that it is "
+            f"brought over, or remove {run.path / PLACE_FILE} to give that up: its trainer ends by itself in a day"
+        )
 
 
 # --- the cluster of a data root --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pianistid_core.config import RunConfig, parse_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ConfigError, PianistIDError, RunError
 from pianistid_core.launch import start_claimed
-from pianistid_core.places import Cluster, checked, cluster_from, cluster_of
+from pianistid_core.places import Cluster, checked, cluster_from, cluster_of, require_free
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import QueueFiles, Stage, put_back, reserve
 from pianistid_core.run_config import resumable_checkpoint, run_for
@@ -76,7 +76,8 @@ class RunQueue:
         ------
         RunError
             When any of them cannot be queued: a name that is running, waits already or is given twice, a run trained
-            with another config, a split that is not there. All of them are named, and nothing is written.
+            with another config or perhaps still on another cluster, a split that is not there. All of them are named,
+            and nothing is written.
         ClusterError
             When the cluster is not described as one can be.
         """
@@ -84,12 +85,12 @@ class RunQueue:
         frozen = [self._with_absolute_folder(config) for config in configs]
         if not frozen:
             return []
-        problems = self._problems(frozen)
+        problems = self._problems(frozen, cluster)
         if not problems:
             requests = [to_yaml(config) for config in frozen]
             with self.files.changing():
                 # Looked at again: another page may have queued the same meanwhile.
-                problems = self._problems(frozen)
+                problems = self._problems(frozen, cluster)
                 if not problems:
                     entries = self._written(frozen, requests, cluster)
         if problems:
@@ -197,7 +198,7 @@ class RunQueue:
         folder = str(run_for(config, self.root).path.parent.parent)
         return replace(config, checkpoint_cfg=replace(config.checkpoint_cfg, checkpoint_dir=folder))
 
-    def _problems(self, configs: Sequence[RunConfig]) -> list[str]:
+    def _problems(self, configs: Sequence[RunConfig], cluster: Cluster | None) -> list[str]:
         problems: dict[str, None] = {}  # each sentence once, in order
         seen: set[Path] = set()
         splits: set[str] = set()
@@ -208,6 +209,7 @@ class RunQueue:
                     self.root.split(config.data_split_dir)
                     splits.add(config.data_split_dir)
                 _check_free(run, seen)
+                require_free(run, cluster, anew=not config.checkpoint_cfg.load_checkpoints)
                 resumable_checkpoint(config, run)
             except PianistIDError as error:
                 problems[str(error)] = None
@@ -334,7 +336,8 @@ class _Dispatcher:
             return
         run = run_for(entry.config, self.queue.root)
         try:
-            process = start_claimed(entry.config, self.queue.root, self.files.path("claimed", id))
+            claim = self.files.path("claimed", id)
+            process = start_claimed(entry.config, self.queue.root, claim, cluster=entry.cluster)
         except (PianistIDError, OSError) as error:
             self._fail(id, run, entry, str(error))
             return

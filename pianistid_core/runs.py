@@ -360,7 +360,7 @@ class Run(RunFolder):
             path.unlink(missing_ok=True)
 
     def delete(self) -> None:
-        """Removes the run from disk.
+        """Removes the run from disk; one that may still train on a cluster is deleted all the same, with a warning.
 
         Raises
         ------
@@ -371,6 +371,8 @@ class Run(RunFolder):
             raise RunError(f"run {self.id} is still running; stop it before deleting it")
         if not self.is_own():
             raise RunError(f"{self.path} was not made by this program, so it is left alone; remove it yourself")
+        if (self._read_json(PLACE_FILE) or {}).get("outstanding"):
+            log.warning("run %s may still train on its cluster; its trainer there ends by itself in a day", self.id)
         # Renamed first, so that a listing never meets a half-deleted run.
         doomed = self.path.with_name(f".deleted-{self.path.name}-{os.getpid()}")
         os.replace(self.path, doomed)

@@ -19,6 +19,7 @@ from pianistid_core.keeping import Keeper
 from pianistid_core.learning import Learner
 from pianistid_core.peer_watch import PeerError
 from pianistid_core.peers import Peers
+from pianistid_core.places import remote_place, require_free, set_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import holding, leave
 from pianistid_core.run_config import resumable_checkpoint
@@ -80,10 +81,13 @@ def train(
 def _take(config: RunConfig, run: Run, lock: FileLock) -> None:
     """Makes sure that this process, and no other, trains a run."""
     resumable_checkpoint(config, run)
+    if (place := remote_place(run)) is not None and run.is_due():
+        raise RunError(f"run {run.id} trains on {place.in_words()}; stop it first, or choose another run name")
+    require_free(run, None)
     if run.state().reason == WAITING:
         # Or the queue would train it a second time; what it starts itself does not wait any more.
-        with holding(run) as place:
-            leave(run, place)
+        with holding(run) as entry:
+            leave(run, entry)
     run.make()
     try:
         lock.acquire(timeout=0)
@@ -93,6 +97,8 @@ def _take(config: RunConfig, run: Run, lock: FileLock) -> None:
         raise RunError(
             f"run {run.id} is already being trained{by}; stop it first, or choose another run name"
         ) from error
+    # Only now is it sure that it trains here: a run that was refused keeps its trainer on the cluster.
+    set_place(run, None)
     # A request from before this training is none of its business, unless it came while the supervisor started it.
     me = ProcessIdentity.of()
     if run.trainer() not in (me, ProcessIdentity.of(os.getppid())):

@@ -39,10 +39,15 @@ LONG: dict[str, Any] = FEW | {
 
 @dataclass(frozen=True)
 class Ray:
-    """A cluster of one machine: its address, and that of its client server."""
+    """A cluster of one machine: its address, that of its client server, and where its trainers keep their runs."""
 
     address: str
     client: str
+    folder: Path
+
+    def left(self) -> list[Path]:
+        """What trainers have left there."""
+        return list(self.folder.glob("pianistid-*"))
 
 
 def free_ports(n: int) -> list[int]:
@@ -70,7 +75,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
         try:
             until(lambda: head.poll() is not None or (answers(port) and answers(client)))
             assert head.poll() is None, (Path(folder) / "said.txt").read_text()
-            yield Ray(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}")
+            yield Ray(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", Path(folder))
         finally:
             family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
             head.terminate()
@@ -152,7 +157,8 @@ def test_a_run_on_the_cluster_is_the_same_as_one_here(
     assert names_in(run) - gone == names_in(here) - gone
     assert (run.read_json("exit.json") or {})["code"] == 0
     assert run.log_tail().count("epoch 2/2") == 1 and "goes to the cluster at" in run.log_tail()
-    assert not trainers_of(run) and not list(Path(tempfile.gettempdir()).glob(f"pianistid-*/{run.id}"))
+    assert not trainers_of(run)
+    until(lambda: not any((folder / run.id).exists() for folder in ray.left()))
 
 
 def test_a_stopped_run_is_collected_and_goes_on_there(started: Callable[..., Run], tiny_root: DataRoot) -> None:
@@ -191,10 +197,11 @@ def test_a_run_whose_follower_is_killed_goes_on_and_is_found_again(
     assert [row["epoch"] for row in run.metrics()] == list(range(1, run.state().epoch + 1))
 
 
-def test_a_run_whose_trainer_is_killed_there_says_so(started: Callable[..., Run]) -> None:
+def test_a_run_whose_trainer_is_killed_there_says_so(started: Callable[..., Run], ray: Ray) -> None:
     run = started(**LONG)
     until(lambda: run.state().epoch >= 1)
     (trainer,) = trainers_of(run)
+    assert any((folder / run.id).exists() for folder in ray.left())
     trainer.kill()
     until(lambda: is_over(run))
     assert run.state().status == "failed" and "killed by signal 9 (SIGKILL)" in run.state().reason
@@ -231,6 +238,7 @@ def test_a_cluster_without_the_data_says_so(tiny_root: DataRoot, ray: Ray, tmp_p
     for run, words in zip(runs, expected.values(), strict=True):
         until(lambda run=run: is_over(run))  # type: ignore[misc]
         assert run.state().status == "failed" and words in run.state().reason
+        assert not any((folder / run.id).exists() for folder in ray.left())
 
 
 def test_what_fails_there_is_said_here(started: Callable[..., Run], tiny_root: DataRoot) -> None:

@@ -1,19 +1,22 @@
 """The command line of clusters: which one is set, and what train and queue hand to it; no Ray is started."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pianistid_core import __main__ as command_line
 from pianistid_core import launch
 from pianistid_core.cluster import Offer
 from pianistid_core.config import to_yaml
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.places import Cluster, cluster_of, saved_cluster
+from pianistid_core.places import Cluster, cluster_of, keep_place, remote_place, saved_cluster, set_place
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_queue import RunQueue
-from pianistid_core.runs import Run
+from pianistid_core.runs import STARTING, Run
 from tiny import tiny_config
 
 ADDRESS = "10.0.0.5:6379"
@@ -106,3 +109,41 @@ def test_training_on_a_cluster_is_in_the_background(
     assert started == []
     assert run_cli(*train, "--background", "--ray", ADDRESS, "--ray-data", "/data")[0] == 0
     assert started == [Cluster(ADDRESS, 1.0, 1, "/data")]
+
+
+def test_a_run_that_may_not_train_here_keeps_its_place_on_the_cluster(
+    run_cli: Any, tiny_root: DataRoot, config: Path
+) -> None:
+    queue = RunQueue(tiny_root)
+    queue.pause()
+    train = ("train", "--config", str(config))
+    (entry,) = queue.add([tiny_config()], cluster=Cluster(ADDRESS))
+    run = Run.find(tiny_root.checkpoints_dir, entry.run_id)
+    place = remote_place(run)
+    assert place is not None
+
+    assert "cuda" in run_cli(*train, "--set", "device=cuda:99")[2]
+    with FileLock(run.path / "lock"):
+        assert "already being trained" in run_cli(*train)[2]
+    assert remote_place(run) == place
+
+    (entry,) = queue.entries() or queue.add([tiny_config()], cluster=Cluster(ADDRESS))
+    place = remote_place(run)
+    queue.files.advance(entry.id, "waiting", "claimed")
+    assert "the queue is starting run" in run_cli(*train)[2]
+    run.set_state("running", STARTING, epochs=2, process=ProcessIdentity.of())
+    assert f"trains on the cluster at {ADDRESS}; stop it first" in run_cli(*train)[2]
+    run.set_state("failed", "the cluster fell silent", epochs=2)
+    keep_place(run, replace(place, outstanding=True))  # type: ignore[type-var]
+    assert "resume it there and stop it first" in run_cli(*train)[2]
+    assert remote_place(run) == replace(place, outstanding=True)  # type: ignore[type-var]
+
+
+def test_a_run_that_trains_here_has_no_place_on_a_cluster_any_more(
+    run_cli: Any, tiny_root: DataRoot, config: Path
+) -> None:
+    run = Run.create(tiny_root.checkpoints_dir, "tests", "tiny")
+    set_place(run, Cluster(ADDRESS, data_root="/data"))
+    assert cluster_of(run) is not None
+    assert run_cli("train", "--config", str(config), "--set", "epochs=1")[0] == 0
+    assert cluster_of(run) is None and run.state().status == "finished"

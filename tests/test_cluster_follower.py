@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pianistid_core import cluster_follower
 from pianistid_core.cluster_follower import Follower
 from pianistid_core.cluster_trainer import Look, Signature
+from pianistid_core.config import to_yaml
 from pianistid_core.errors import ClusterError
 from pianistid_core.places import Cluster, RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
@@ -161,6 +163,7 @@ def test_what_grows_is_brought_over_once_and_what_is_replaced_whole(run: Run, th
     assert (run.state().status, there.closed) == ("finished", True)
     place = remote_place(run)
     assert place is not None and (place.machine, place.log_bytes, place.begun) == ("gpu-3", 8, True)
+    assert not place.outstanding
 
 
 def test_names_that_are_not_a_runs_are_not_written(run: Run, there: There, tmp_path: Path) -> None:
@@ -170,6 +173,7 @@ def test_names_that_are_not_a_runs_are_not_written(run: Run, there: There, tmp_p
         "/tmp/evil-pianistid.txt",
         "place.json",
         "labels.json",
+        "run.json",
         "figures/../x.png",
     )
     before = files_in(run)
@@ -228,6 +232,7 @@ def test_what_cannot_be_fetched_whole_is_no_finished_run(
     with pytest.raises(ClusterError, match=r"checkpoint_001\.pth could not be fetched whole"):
         follow(run, there)
     assert not there.closed and run.checkpoints() == [] and run.state().status == "running"
+    assert remote_place(run).outstanding  # type: ignore[union-attr]
 
 
 def test_a_second_follower_takes_up_the_thread(run: Run, there: There) -> None:
@@ -253,7 +258,7 @@ def test_a_run_that_goes_on_takes_its_files_along_and_one_that_starts_over_does_
     assert place is not None
     there.steps = [lambda: there.ends(1)]
     follow(run, there)
-    assert set(there.taken) == {"run.json", "checkpoint_002.pth", "metrics.jsonl"}
+    assert set(there.taken) == {"checkpoint_002.pth", "metrics.jsonl"}
     again = There()
     again.steps = [lambda: again.write("config.yaml", b""), lambda: again.ends(0, "finished")]
     assert follow(run, again, checkpoint_cfg={"load_checkpoints": False}) == 0
@@ -343,3 +348,65 @@ def test_a_mirror_in_a_store_of_this_machine_does_not_go_along(
         there.steps = [lambda: there.ends(1)]
         follow(run, there, mlflow_cfg={"use": True, "tracking_uri": uri})
     assert ["use: true" in config for config in given] == [False, True]
+
+
+def test_a_listing_without_the_config_deletes_nothing_here(run: Run, there: There) -> None:
+    def swept() -> None:
+        there.files.clear()
+        there.write("log.txt", b"swept")
+
+    there.write("config.yaml", b"")
+    there.write("checkpoint_001.pth", b"first")
+    there.steps = [lambda: None, swept, lambda: there.ends(1)]
+    assert follow(run, there) == 1
+    assert [path.name for path in run.checkpoints()] == ["checkpoint_001.pth"] and run.log_tail() == "swept"
+
+
+def test_how_it_ended_is_said_before_the_trainer_is_let_go(
+    run: Run, there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As the process that follows ends, at once."""
+
+    def killed() -> None:
+        raise Killed
+
+    monkeypatch.setattr(there, "close", killed)
+    there.write("config.yaml", b"")
+    run.request_stop("save")
+    there.steps = [lambda: None, lambda: there.ends(0, "finished")]
+    with pytest.raises(Killed):
+        follow(run, there)
+    assert (run.state().status, run.stop_request()) == ("finished", None)
+
+
+def test_a_trainer_that_cannot_begin_leaves_nothing_there(
+    run: Run, there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(there, "begin", lambda config, split, root: "no such folder")
+    with pytest.raises(ClusterError, match="no such folder"):
+        follow(run, there)
+    assert there.closed and not remote_place(run).outstanding  # type: ignore[union-attr]
+
+
+def test_what_may_still_be_there_is_known_until_it_is_here_or_gone(run: Run, there: There) -> None:
+    def dead() -> None:
+        assert remote_place(run).outstanding  # type: ignore[union-attr]
+        raise Gone("its node died")
+
+    def silent() -> None:
+        raise Late
+
+    for last, left in ((silent, True), (dead, False)):
+        there.steps = [lambda: None, last]
+        with pytest.raises(ClusterError):
+            follow(run, there)
+        assert remote_place(run).outstanding == left  # type: ignore[union-attr]
+
+
+def test_a_run_that_somebody_trains_here_by_now_is_left_to_them(run: Run) -> None:
+    run.save_text("request.yaml", to_yaml(CONFIG))
+    (run.path / "place.json").unlink()
+    with FileLock(run.path / "lock"):
+        assert cluster_follower.follow(run) == 1
+    assert run.state().status == "running"

@@ -1,7 +1,12 @@
 """The cluster's end of a run: what it takes, what it gives out, and nothing beyond the run's own folder."""
 
+import errno
 import hashlib
+import os
+import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +15,8 @@ from hypothesis import strategies as st
 from pianistid_core import cluster_trainer
 from pianistid_core.cluster_trainer import RemoteTrainer, travels
 from pianistid_core.errors import ClusterError
+from pianistid_core.runs import Run
+from tiny import until
 
 TRAVELS = (
     "log.txt", "metrics.jsonl", "state.json", "config.yaml", "checkpoint_003.pth", "checkpoint_003_batch_00042.pth",
@@ -18,7 +25,8 @@ TRAVELS = (
 STAYS = (
     "", ".", "..", "../evil.json", "figures/../../evil.png", "/etc/passwd.txt", "figures//a.png", "other/a.json",
     "figures/a/b.png", ".hidden.json", "figures/.x.png", "run.py", "noending", "a\n.json", "C:a.json", "a\\b.json",
-    "place.json", "queued.json", "request.yaml", "labels.json", "exit.json", "lock", "stop", "con.json", "~a.json",
+    "run.json", "place.json", "queued.json", "request.yaml", "labels.json", "exit.json", "lock", "stop", "con.json",
+    "~a.json",
 )  # fmt: skip
 
 
@@ -38,7 +46,7 @@ def test_nothing_else_is_read_or_written(trainer: RemoteTrainer, tmp_path: Path,
     for refused in (lambda: trainer.put(name, b"x", 0), lambda: trainer.read(name, 0), lambda: trainer.digest(name)):
         with pytest.raises(ClusterError, match="not a file of a run"):
             refused()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]  # its own
 
 
 @given(st.text(alphabet="ab./\\~: \n\0é-_", max_size=12), st.sampled_from([".json", ".png", ".pth", ""]))
@@ -97,3 +105,100 @@ def test_a_run_that_asked_for_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) 
         trainer = RemoteTrainer("study", "one", gpus)
         assert trainer._environment()["CUDA_VISIBLE_DEVICES"] == seen
         trainer.close()
+
+
+# --- what goes wrong on its machine ---
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(
+    trainer: RemoteTrainer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    trainer.put("figures/a.png", b"", 0)
+    list_folder = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "figures":
+            raise OSError(number, os.strerror(number))
+        return list_folder(path)
+
+    assert list(trainer.look().files) == ["figures/a.png"]
+    monkeypatch.setattr(cluster_trainer.os, "scandir", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        trainer.look()
+
+
+def test_a_run_whose_folder_is_gone_is_not_one_without_files(trainer: RemoteTrainer, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "study" / "one" / "figures")
+    assert trainer.look().files == {}
+    shutil.rmtree(tmp_path / "study" / "one")
+    with pytest.raises(ClusterError, match=r"the folder of run study/one on .* is gone"):
+        trainer.look()
+
+
+@pytest.mark.parametrize("error", [OSError("no memory"), ValueError("embedded null byte")])
+@pytest.mark.parametrize("loggable", [True, False])
+def test_whatever_keeps_a_training_from_starting_it_has_ended(
+    trainer: RemoteTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, loggable: bool
+) -> None:
+    folder = tmp_path / "study" / "one"
+
+    def refuse(data_root: str) -> Any:
+        if not loggable:
+            (folder / "log.txt").mkdir()
+        raise error
+
+    monkeypatch.setattr(trainer, "_start", refuse)
+    monkeypatch.setattr(cluster_trainer.DataRoot, "split", lambda self, name: None)
+    assert trainer.begin("", "tiny", str(tmp_path)) == ""
+    until(lambda: trainer.look().code is not None)
+    assert trainer.look().code == 1
+    if loggable:
+        assert str(error) in (folder / "log.txt").read_text()
+
+
+# --- what nobody asks for ---
+
+
+def passes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    later = time.monotonic() + seconds
+    monkeypatch.setattr(cluster_trainer, "time", type("Later", (), {"monotonic": staticmethod(lambda: later)}))
+
+
+def test_a_trainer_that_is_never_told_to_begin_is_given_up(
+    trainer: RemoteTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not trainer._is_given_up()
+    passes(monkeypatch, 700.0)
+    trainer.put("metrics.jsonl", b"", 0)  # as one that is still handed its files
+    assert not trainer._is_given_up()
+    passes(monkeypatch, 1400.0)
+    assert trainer._is_given_up()
+
+
+def test_a_training_that_nobody_asks_for_stops_and_its_result_waits_a_day(
+    trainer: RemoteTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, hours = Run(tmp_path / "study" / "one"), 3600.0
+    monkeypatch.setattr(trainer, "_start", lambda data_root: None)
+    monkeypatch.setattr(cluster_trainer.DataRoot, "split", lambda self, name: None)
+
+    def wait(process: None) -> int:
+        until(lambda: run.stop_request() is not None)
+        return 0
+
+    monkeypatch.setattr(trainer, "_wait_for", wait)
+    trainer.begin("", "tiny", str(tmp_path))
+    passes(monkeypatch, 23 * hours)
+    assert not trainer._is_given_up() and run.stop_request() is None
+    passes(monkeypatch, 25 * hours)
+    assert not trainer._is_given_up() and run.stop_request() == "save"
+    until(lambda: trainer._code is not None)
+    passes(monkeypatch, 48 * hours)
+    assert not trainer._is_given_up()
+    passes(monkeypatch, 50 * hours)
+    assert trainer._is_given_up()
+    trainer.look()
+    assert not trainer._is_given_up()
+    shutil.rmtree(run.path)
+    assert trainer._is_given_up()

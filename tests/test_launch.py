@@ -16,7 +16,8 @@ import pytest
 from pianistid_core import launch
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import RunError, SplitError
+from pianistid_core.errors import ClusterError, RunError, SplitError
+from pianistid_core.places import Cluster, RemotePlace, cluster_of, keep_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import config_to_resume, run_for
 from pianistid_core.runs import Run
@@ -205,16 +206,27 @@ def test_a_run_that_fails_at_once_says_why(started: Callable[..., Run], tiny_roo
     assert "clip" in run.log_tail()
 
 
-def supervised(root: DataRoot, trainer: str, folder: Path) -> tuple[Run, "subprocess.Popen[bytes]"]:
-    """A run whose supervisor starts a script in place of Python, which never says anything of itself."""
+AWAY = Cluster("127.0.0.1:6379", 0.0, 1, "/data")
+
+
+def supervised(
+    root: DataRoot, trainer: str, folder: Path, *, away: bool = False
+) -> tuple[Run, "subprocess.Popen[bytes]"]:
+    """A run whose supervisor starts a script in place of Python, which never says anything of itself.
+
+    It has no patience with one that is asked to stop, neither here nor with what follows a run on a cluster.
+    """
     fake = folder / "python"
     fake.write_text(f"#!/bin/sh\n{trainer}\n")
     fake.chmod(0o755)
     run = run_for(tiny_config(), root)
     run.make()
     run.save_text("request.yaml", to_yaml(tiny_config()))
+    if away:
+        keep_place(run, RemotePlace(AWAY, "pianistid-1"))
     code = (
         "import sys; from pathlib import Path; from pianistid_core import launch; from pianistid_core.runs import Run; "
+        "launch.STOP_GRACE_S = launch.TERMINATE_GRACE_S = launch._CLUSTER_STOP_S = 0.0; "
         "sys.executable = sys.argv[1]; launch.supervise(Run(Path(sys.argv[2])), Path(sys.argv[3]), Path(sys.argv[4]))"
     )
     paths = [str(path) for path in (fake, run.path, root.path, root.cache_dir)]
@@ -245,3 +257,53 @@ def test_a_trainer_that_ends_before_it_said_anything_could_not_start(tiny_root: 
     assert supervisor.wait() == 0
     state = run.state()
     assert (state.status, state.reason) == ("failed", "it could not start: exit status 3")
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["a trainer", "a follower"])
+def test_what_hangs_when_it_is_asked_to_stop_is_ended(tiny_root: DataRoot, tmp_path: Path, away: bool) -> None:
+    run, supervisor = supervised(tiny_root, f"trap '' TERM; touch {tmp_path}/begun; sleep 600", tmp_path, away=away)
+    try:
+        until((tmp_path / "begun").exists)
+        run.request_stop("save")
+        until(lambda: supervisor.poll() is not None)
+        assert (run.path / "exit.json").exists() and not processes_of(run)
+    finally:
+        for process in [supervisor, *processes_of(run)]:
+            process.kill()
+
+
+def test_a_follower_that_hangs_without_a_supervisor_is_ended_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CLUSTER_STOP_S", 0.0)
+    monkeypatch.setattr(launch, "TERMINATE_GRACE_S", 0.0)
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    keep_place(run, RemotePlace(AWAY, "pianistid-1"))
+    with subprocess.Popen(["sleep", "600"]) as follower:
+        run.set_state("running", epochs=1, process=ProcessIdentity.of(follower.pid))
+        follower.send_signal(signal.SIGSTOP)
+        try:
+            launch.stop_and_wait(run)
+            until(lambda: follower.poll() is not None)
+        finally:
+            follower.kill()
+    assert run.state().status == "interrupted"
+
+
+def test_a_run_that_may_still_train_on_a_cluster_is_not_started_elsewhere(
+    tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[Run] = []
+    monkeypatch.setattr(launch, "_spawn", lambda run, root: spawned.append(run))
+    run = run_for(tiny_config(), tiny_root)
+    run.make()
+    run.set_state("failed", "the cluster fell silent", epochs=2)
+    keep_place(run, RemotePlace(AWAY, "pianistid-1", outstanding=True))
+    over = {"checkpoint_cfg": {"load_checkpoints": False}}
+    for config, cluster in ((tiny_config(), None), (tiny_config(**over), AWAY)):
+        with pytest.raises(ClusterError, match="resume it there and stop it first"):
+            launch.start(config, tiny_root, cluster=cluster)
+    assert spawned == [] and run.state().status == "failed" and cluster_of(run) == AWAY
+    launch.start(tiny_config(), tiny_root, cluster=AWAY)
+    assert [one.path for one in spawned] == [run.path]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from pianistid_core.places import (
     cluster_problem,
     keep_place,
     remote_place,
+    require_free,
     save_cluster,
     saved_cluster,
     set_place,
@@ -98,6 +100,22 @@ def test_a_run_keeps_its_trainer_on_the_same_cluster_unless_it_starts_anew(run: 
     assert second is not None and second.actor != first.actor and not second.begun
     set_place(run, replace(GOOD, address="other:6379"))
     assert remote_place(run).actor != second.actor  # type: ignore[union-attr]
+
+
+def test_a_run_with_a_trainer_on_a_cluster_is_not_started_where_that_is_lost(run: Run, caplog: Any) -> None:
+    elsewhere = replace(GOOD, address="other:6379")
+    set_place(run, GOOD)
+    for cluster in (None, elsewhere, GOOD):
+        require_free(run, cluster)
+    keep_place(run, replace(remote_place(run), machine="gpu-3", outstanding=True))  # type: ignore[arg-type, type-var]
+    require_free(run, replace(GOOD, gpus=2.0))
+    for cluster, anew in ((None, False), (elsewhere, False), (GOOD, True)):
+        with pytest.raises(ClusterError, match=r"may still train on .*\(gpu-3\); resume it there .* or remove .*place"):
+            require_free(run, cluster, anew=anew)
+    set_place(run, replace(GOOD, gpus=2.0))
+    assert remote_place(run).outstanding  # type: ignore[union-attr]
+    run.delete()
+    assert "may still train on its cluster" in caplog.text
 
 
 @pytest.mark.parametrize(

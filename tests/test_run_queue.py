@@ -19,7 +19,7 @@ from pianistid_core import atomic, launch, queue_files, run_folder, run_queue, r
 from pianistid_core.config import RunConfig, difference, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
-from pianistid_core.places import Cluster
+from pianistid_core.places import Cluster, RemotePlace, cluster_of, keep_place, remote_place, set_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import run_for
 from pianistid_core.run_queue import QueueEntry, RunQueue
@@ -207,6 +207,31 @@ def test_runs_for_clusters_are_handed_over_so_many_at_a_time_and_wait_for_nobody
     paused.files.drop("claimed", away[0].id)
     assert dispatcher.free_lanes() == {"cluster"} and dispatcher.claim_next({"cluster"})
     assert names_of(paused.entries()) == ["e"] and not dispatcher.claim_next({"cluster"})
+
+
+def test_an_entry_is_started_where_it_was_queued_for(paused: RunQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_spawn", lambda run, root, claim: None)
+    away = Cluster("127.0.0.1:6379", data_root="/data")
+    a, b, c = [*paused.add([named("a"), named("b")], cluster=away), *paused.add([named("c")])]
+    kept = remote_place(run_of(paused, "b"))
+    set_place(run_of(paused, "a"), None)
+    set_place(run_of(paused, "c"), away)
+    for entry in (a, b, c):
+        paused.files.advance(entry.id, "waiting", "claimed")
+        run_queue._Dispatcher(paused).begin(entry.id)
+    assert [cluster_of(run_of(paused, name)) for name in "abc"] == [away, away, None]
+    assert remote_place(run_of(paused, "b")) == kept
+
+
+def test_a_run_that_may_still_train_on_a_cluster_is_not_queued_elsewhere(paused: RunQueue) -> None:
+    away = Cluster("127.0.0.1:6379", data_root="/data")
+    run = run_of(paused, "a")
+    run.make()
+    keep_place(run, RemotePlace(away, "pianistid-1", outstanding=True))
+    with pytest.raises(RunError, match="may still train on the cluster at"):
+        paused.add([named("a")])
+    assert paused.entries() == [] and cluster_of(run) == away
+    assert len(paused.add([named("a")], cluster=away)) == 1
 
 
 def test_an_entry_whose_cluster_cannot_be_read_does_not_train_here(paused: RunQueue) -> None:

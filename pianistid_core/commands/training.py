@@ -21,7 +21,7 @@ from pianistid_core.config import RunConfig, load_config
 from pianistid_core.datasets.root import PARTS, DataRoot, require_clips
 from pianistid_core.errors import RunError
 from pianistid_core.peer_watch import is_first, under_torchrun
-from pianistid_core.places import cluster_of, set_place
+from pianistid_core.places import cluster_of
 from pianistid_core.run_config import config_to_resume, find_run, run_for
 from pianistid_core.runs import Run
 
@@ -81,8 +81,6 @@ def _train_here(config: RunConfig, root: DataRoot, run: Run, *, as_json: bool) -
         except RefusedByFirst:  # which says why
             return 1
         return 0
-    if not run.is_due():
-        set_place(run, None)
     with progress("batches") as shown:
         state = training.train(config, root, run, on_progress=shown.show, peers=peers)
     if as_json:
