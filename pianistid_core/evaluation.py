@@ -208,7 +208,9 @@ def _hear(
         if len(batch):
             with torch.inference_mode(), arithmetic(where, precision):
                 logits.add(answer(batch.to_device(where).rolls))
-        clips.append(_Clips(batch.labels, batch.recordings, batch.clips, tuple(batch.skipped)))
+        # Copies: what a worker sends holds a file open for as long as it is kept.
+        labels, recordings, numbers = batch.labels.clone(), batch.recordings.clone(), batch.clips.clone()
+        clips.append(_Clips(labels, recordings, numbers, tuple(batch.skipped)))
         if on_batch is not None:
             on_batch(number)
     skipped = tuple(skip for some in clips for skip in some.skipped)

@@ -71,10 +71,6 @@ class Sums:
         self._sums += torch.stack([step.loss_sum, step.n_correct.to(step.loss_sum.dtype)])
         self.n_clips += step.n_clips
 
-    def tensor(self) -> Tensor:
-        """The sums where they are: a tensor of the loss and the number of clips named rightly."""
-        return self._sums
-
     def glance(self, where: str) -> Totals:
         """The newest totals that can be had without waiting: of a GPU, those of an earlier glance.
 
@@ -143,7 +139,7 @@ class Learner:
     """A network with its optimiser and schedule, as a config names them.
 
     `wrap` is given the module whose forward is a step's pass, with the network as its `model`, and gives what is called
-    instead. `batch_size` is that of this process's whole batches; smaller ones are not worth compiling for.
+    instead. What is compiled takes whole batches; smaller ones are not worth compiling for.
     """
 
     def __init__(
@@ -153,7 +149,6 @@ class Learner:
         n_classes: int,
         *,
         wrap: Wrap | None = None,
-        batch_size: int | None = None,
     ) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
@@ -165,12 +160,11 @@ class Learner:
         self._pass: nn.Module = _Pass(self.model)
         if wrap is not None:
             self._pass = wrap(self._pass)
-        self._batch_size = batch_size or config.batch_size
         self._compiled: Any = torch.compile(self._pass, dynamic=False) if config.compile else None
         self._is_tried = False
 
     def learn(self, batch: AnyBatch, where: str, *, weight: Tensor | float | None = None) -> Step:
-        """Takes one step of the optimiser on a batch that is not empty.
+        """Takes one step of the optimiser on a batch, which may be empty where others share it.
 
         `weight` is what the loss counts for beside those of other processes; the step's numbers are without it.
 
@@ -186,7 +180,7 @@ class Learner:
         return Step(loss.to(_exact(self.device)) * len(batch), n_correct, len(batch))
 
     def _forward_and_backward(self, batch: Batch, where: str, weight: Tensor | float | None) -> tuple[Tensor, Tensor]:
-        if self._compiled is None or len(batch) != self._batch_size:
+        if self._compiled is None or len(batch) != self.config.batch_size:
             return self._gradients(self._pass, batch, where, weight)
         if self._is_tried:
             return self._gradients(self._compiled, batch, where, weight)
@@ -212,13 +206,14 @@ class Learner:
         positives = batch.positives if isinstance(options, TripletOptions) else None
         with self._arithmetic():
             logits, features, of_positives = forward(batch.rolls, positives)
-        loss = functional.cross_entropy(logits.float(), batch.labels)
+        # Of no clips the mean is no number; a process may hold none of a batch that others share.
+        loss = functional.cross_entropy(logits.float(), batch.labels) if len(batch) else logits.float().sum()
         if of_positives is not None and isinstance(options, TripletOptions):
             anchors, others = features.float(), of_positives.float()
             loss = loss + triplet_loss(anchors, others, batch.labels, options.margin, options.similarity)
         if self.device.type == "cpu":
             _refuse_no_number(loss.item(), where)
-        (loss if weight is None else loss * weight).backward()  # type: ignore[no-untyped-call]
+        (loss if weight is None else loss * weight).backward()
         return logits.detach(), loss.detach()
 
     def _arithmetic(self) -> AbstractContextManager[Any]:

@@ -242,7 +242,7 @@ class Loader(Generic[AnyForm]):
         return _EpochBatches(self.dataset, self.batch_size, self.shuffle, start_batch, self.share)
 
     def _drawn(self, start_batch: int) -> Iterator[AnyForm]:
-        # Once here, so that workers that are forked have the compiled code already.
+        # Once here, so that workers that are forked find it tried already.
         compiled_rolls()
         loader: DataLoader[AnyForm] = DataLoader(
             _Drawn(self.dataset, self.form),  # type: ignore[arg-type]
@@ -296,7 +296,8 @@ def _says_that_a_worker_died(error: BaseException) -> bool:
     """Whether an error of a DataLoader is about its workers, not one that was raised in a worker's own code."""
     text = str(error)
     if isinstance(error, RuntimeError):
-        return text.startswith("DataLoader worker (pid")
+        # The thread that pins what workers send fails at one that is gone, when nobody waits for a batch just then.
+        return text.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
     # What a worker sends is fetched from it; one that died meanwhile can no longer be reached.
     return not text.startswith("Caught") or "in pin memory thread" in text
 

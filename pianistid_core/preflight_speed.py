@@ -87,7 +87,8 @@ def _measure(kind: str, config: RunConfig, device: "torch.device", clips: "ClipD
             sums.add(learner.learn(batch, where))
             sums.read(where)
         now = time.perf_counter()
-        if not (is_first and epoch):  # a loader's first batch is waited for, and is one of many in a real epoch
+        # A loader's first batch is waited for, and is one of many in a real epoch; unless that is a single batch.
+        if not (is_first and epoch) or len(seconds) < 2:
             seconds.append(now - last)
         last = now
         if _is_enough(len(seconds) - 1, now - began - seconds[0]):
@@ -104,7 +105,7 @@ def training_batches(config: RunConfig, clips: "ClipDataset") -> "Iterator[tuple
     import torch
 
     from pianistid_core.learning import form_of
-    from pianistid_core.loader import make_loader
+    from pianistid_core.loader import ahead, make_loader
     from pianistid_core.trainer import epoch_seed
 
     for epoch in itertools.count():
@@ -117,7 +118,7 @@ def training_batches(config: RunConfig, clips: "ClipDataset") -> "Iterator[tuple
             num_workers=config.num_workers,
             form=form_of(config),
         )
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(ahead(loader)):
             yield epoch, number == 0, batch
 
 

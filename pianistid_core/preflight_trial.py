@@ -27,7 +27,7 @@ from pianistid_core.runs import Confusion, Run
 if TYPE_CHECKING:
     import torch
 
-    from pianistid_core.batches import AnyBatch, Batch
+    from pianistid_core.batches import AnyBatch
     from pianistid_core.datasets.cache import NoteCache
     from pianistid_core.learning import Learner
     from pianistid_core.loader import ClipDataset
@@ -260,7 +260,8 @@ class Trial:
             last = now
             if number == 1:
                 first_s = now - began
-            if self._is_enough(seconds, now - began):
+            # Each batch of an epoch that is a single one is a loader's first.
+            if self._is_enough(seconds, now - began) or (not seconds and epoch >= _MIN_STEPS):
                 break
         if not losses:
             reason = next(iter(skipped), "it is empty")
@@ -305,16 +306,19 @@ class Trial:
 
     def _evaluate(self) -> str:
         from pianistid_core.evaluation import measure, predict
-        from pianistid_core.loader import make_loader
+        from pianistid_core.learning import form_of
+        from pianistid_core.loader import ahead, make_loader
 
-        clips = self._clips("test")
         loader = make_loader(
-            clips, batch_size=self.config.batch_size, shuffle=False, num_workers=self.config.num_workers
+            self._clips("test"),
+            batch_size=self.config.batch_size,
+            num_workers=self.config.num_workers,
+            form=form_of(self.config),
         )
         times = [time.perf_counter()]
 
-        def some() -> "Iterator[Batch]":
-            for batch in itertools.islice(loader, _MAX_EVALUATION_BATCHES):
+        def some() -> "Iterator[AnyBatch]":
+            for batch in itertools.islice(ahead(loader), _MAX_EVALUATION_BATCHES):
                 yield batch
                 if time.perf_counter() - times[0] > _MAX_EVALUATION_S:
                     return
@@ -323,7 +327,8 @@ class Trial:
             self._synchronise()
             times.append(time.perf_counter())
 
-        measured = measure(predict(self.learner.model, some(), self.device, on_batch=done), self.class_names)
+        found = predict(self.learner.model, some(), self.device, on_batch=done, precision=self.config.precision)
+        measured = measure(found, self.class_names)
         seconds = [after - before for before, after in itertools.pairwise(times)]
         self.measured.eval_s = seconds[1:] or seconds
         return f"{len(seconds)} batches in {_seconds(statistics.median(seconds))} each; loss {measured.loss:.3f}"

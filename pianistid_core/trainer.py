@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pianistid_core.batches import AnyBatch, Form
+from pianistid_core.batches import AnyBatch
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
@@ -27,7 +27,7 @@ from pianistid_core.devices import environment, peak_memory_bytes, reset_peak_me
 from pianistid_core.errors import CheckpointError, DataError
 from pianistid_core.evaluation import Metrics, measure, predict
 from pianistid_core.keeping import Keeper
-from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips_of
+from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips_of, form_of
 from pianistid_core.loader import ClipDataset, Loader, ahead, make_loader
 from pianistid_core.models.chance import Share
 from pianistid_core.peers import Peers
@@ -95,7 +95,6 @@ class Trainer:
             device,
             len(self.class_names),
             wrap=sharing(peers, self.share),
-            batch_size=-(-config.batch_size // peers.world),
         )
         self.model, self.optimiser = self.learner.model, self.learner.optimiser
         self.scheduler = self.learner.scheduler
@@ -172,7 +171,7 @@ class Trainer:
         """One step of the optimiser, on this process's share of a batch of n clips."""
         # Gradients are averaged over the processes, and each is to count for its clips.
         weight = self.peers.world * len(batch) / n_clips if self.peers.many else None
-        self.position.sums.add(self.learner.learn(batch.to_device(self.device), self.position.where, weight=weight))
+        self.position.sums.add(self.learner.learn(batch, self.position.where, weight=weight))
 
     def _totals(self) -> tuple[Totals, Counter[str]]:
         """What the epoch gave so far, over all processes."""
@@ -258,7 +257,7 @@ class Trainer:
             shuffle=dataset.training,
             num_workers=self.config.num_workers,
             start_batch=start_batch,
-            form=cast(Form, self.config.roll_form),
+            form=form_of(self.config),
             share=self.peers.share,
         )
 
@@ -361,7 +360,8 @@ class Trainer:
         values: dict[str, float] = {}
         if phase == "train":
             totals = self.position.sums.glance(self.position.where)
-            values["loss"] = totals.loss_sum / max(1, totals.n_clips)
+            if totals.n_clips:  # of a GPU, nothing has arrived at first
+                values["loss"] = totals.loss_sum / totals.n_clips
             values["clips_per_second"] = self.position.n_clips / max(1e-9, seconds)
         epoch = min(self.position.epoch + 1, self.config.epochs)
         eta_s = self._eta_s(phase, done / max(1, total), seconds)

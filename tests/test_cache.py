@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -410,6 +411,74 @@ class TestDamage:
         assert len({cache.fingerprint for cache in caches}) == 1
         assert all(cache.notes(5).onsets_s.tolist() == caches[0].notes(5).onsets_s.tolist() for cache in caches)
         assert not list((root.cache_dir / "notes").glob(".building*"))
+
+    @pytest.fixture
+    def damaged(self, root: DataRoot) -> Path:
+        """The folder of a cache with a damaged file."""
+        folder = open_note_cache(root, "mine", "train").folder
+        (folder / "onsets_s.npy").write_bytes(b"")
+        return folder
+
+    def test_what_another_builder_mended_stays(
+        self, root: DataRoot, damaged: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two find the damage; one has mended it before the other, which has built as well, goes on."""
+        quick: list[NoteCache] = []
+        mended: list[int] = []
+        load, looks = cache_module._load, iter(range(100))
+
+        def loading(*arguments: Any) -> NoteCache | None:
+            cache = load(*arguments)
+            if not quick and next(looks) == 1:  # the look after building
+                monkeypatch.setattr(cache_module, "_load", load)
+                quick.append(open_note_cache(root, "mine", "train"))
+                mended.append(damaged.stat().st_ino)
+            return cache
+
+        monkeypatch.setattr(cache_module, "_load", loading)
+        slow = open_note_cache(root, "mine", "train")
+        assert [damaged.stat().st_ino] == mended
+        assert slow.fingerprint == quick[0].fingerprint
+        assert slow.notes(5).onsets_s.tolist() == quick[0].notes(5).onsets_s.tolist()
+
+    @pytest.mark.parametrize("how", ["mended", "taken away"])
+    def test_what_another_builder_does_at_the_last_moment_is_no_matter(
+        self, root: DataRoot, damaged: Path, how: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename = os.rename
+        mended: list[int] = []
+
+        def renaming(old: Path, new: Path) -> None:
+            if old == damaged:
+                monkeypatch.setattr(os, "rename", rename)
+                rename(damaged, root.cache_dir / "damaged")
+                if how == "mended":
+                    mended.append(open_note_cache(root, "mine", "train").folder.stat().st_ino)
+            rename(old, new)
+
+        monkeypatch.setattr(os, "rename", renaming)
+        cache = open_note_cache(root, "mine", "train")
+        assert cache.notes(5).onsets_s.tolist() == read_midi(clip(root, cache.clip_names[5])).onsets_s.tolist()
+        if how == "mended":
+            assert [damaged.stat().st_ino] == mended
+        assert not list((root.cache_dir / "notes").glob(".building*"))
+
+    def test_a_folder_that_is_gone_for_a_moment_is_read_back_all_the_same(
+        self, root: DataRoot, damaged: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        load, looks = cache_module._load, iter(range(100))
+
+        def loading(*arguments: Any) -> NoteCache | None:
+            is_there = next(looks) != 2  # the look after putting it in place
+            return load(*arguments) if is_there else None
+
+        monkeypatch.setattr(cache_module, "_load", loading)
+        assert len(open_note_cache(root, "mine", "train")) == 6
+
+    def test_what_cannot_be_read_back_is_an_error(self, root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cache_module, "_load", lambda *arguments: None)
+        with pytest.raises(DataRootError, match="cannot be read back: check the disk"):
+            open_note_cache(root, "mine", "train")
 
     def test_what_a_killed_builder_left_goes_in_time(self, root: DataRoot) -> None:
         store = root.cache_dir / "notes"

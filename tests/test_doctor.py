@@ -182,6 +182,16 @@ class TestPlantedLeaks:
         add_recording(root, "demo/short-two", "test", [few.shifted(1.0)])
         assert "demo/short-one" in the(check(root, "demo"), "same-music").items[0]
 
+    def test_only_what_a_network_may_hear_is_compared(self, root: DataRoot) -> None:
+        """A clip of any length is heard for 30 s from within its first 30 s."""
+        source = a_track(root, "train", 5)
+        copied = [read_midi(path) for path in root.clip_paths(source)]
+        add_recording(root, "demo/heard", "test", [notes.shifted(29.0) for notes in copied])
+        add_recording(root, "demo/unheard", "test", [notes.shifted(61.0) for notes in copied])
+        items = the(check(root, "demo"), "same-music").items
+        assert any("demo/heard" in item and source in item for item in items)
+        assert not any("demo/unheard" in item for item in items)
+
     def test_the_same_recording_in_two_parts(self, root: DataRoot) -> None:
         entry = root.split("demo").part("train")[0]
         change_split(root, lambda parts: parts.update(test=(*parts["test"], entry)))

@@ -1,7 +1,11 @@
 """Near-duplicates: the same recording in any disguise, and nothing that merely resembles it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pianistid_core.datasets import duplicates
 from pianistid_core.datasets.duplicates import SIMILAR, ClipPrint, clip_print, find_duplicates, overlay
@@ -168,6 +172,68 @@ def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     alone = find_duplicates(prints, range(8))
     assert {(one.a, one.b) for one in alone} == {(i, i + 4) for i in range(4)}
     assert find_duplicates(prints, range(8), workers=2) == alone
+
+
+def together(*parts: Notes) -> Notes:
+    fields = ("onsets_s", "offsets_s", "pitches", "velocities")
+    return Notes.from_arrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+@given(st.integers(0, 1000), st.integers(0, 40), st.floats(-0.079, 0.079))
+def test_an_outline_stays_however_many_notes_are_played_below_it(seed: int, n_below: int, later_s: float) -> None:
+    rng = np.random.default_rng(seed)
+    tune_s = 1.0 + 0.4 * np.arange(24)
+    tune = Notes.from_arrays(tune_s, tune_s + 0.3, rng.integers(80, 108, 24), np.full(24, 64))
+    # From somewhat before or after the note of the tune up to the note itself.
+    below_s = np.repeat(tune_s, n_below) + later_s * rng.uniform(0.0, 1.0, 24 * n_below)
+    pitches = rng.integers(21, 80, len(below_s))
+    below = Notes.from_arrays(below_s, below_s + 0.3, pitches, np.full(len(below_s), 64))
+    alone, accompanied = clip_print(tune), clip_print(together(tune, below))
+    # 24 notes are 17 outlines of seven intervals, the same in both; landmarks of tune notes alone get fewer.
+    shared = np.intersect1d(alone.figures, accompanied.figures)
+    outlines, _ = duplicates._outlines(tune.onsets_s, tune.pitches)
+    assert len(outlines) == 17
+    assert set(outlines.tolist()) <= set(shared.tolist())
+
+
+@pytest.mark.parametrize("length_s", [0.0, 0.079])
+def test_notes_that_all_begin_together_are_printed_in_no_time(length_s: float) -> None:
+    # As many as a file may have: each compared with every other, they would take minutes.
+    n_notes = 399_000
+    onsets_s = np.linspace(0.0, length_s, n_notes)
+    clip = Notes.from_arrays(onsets_s, onsets_s + 0.1, np.arange(n_notes) % 128, np.full(n_notes, 64))
+    assert len(clip_print(clip).onsets_s) == n_notes
+
+
+def peak_bytes_of_overlay(clip: Notes) -> int:
+    printed, copy = clip_print(clip), clip_print(clip.shifted(1.0))
+    tracemalloc.start()
+    try:
+        laid = overlay(printed, copy)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert laid is not None
+    assert laid.similarity >= SIMILAR
+    assert laid.shift_s == pytest.approx(1.0, abs=0.15)
+    return peak
+
+
+def test_dense_clips_are_laid_over_each_other_in_little_memory() -> None:
+    """Each note with each other one would be 128 MB."""
+    assert peak_bytes_of_overlay(music(7, n_notes=4000)) < 16 << 20
+
+
+def test_more_pairs_of_notes_than_music_has_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, later = (clip_print(notes) for notes in (music(8), music(8).shifted(0.97)))
+    finer = overlay(clip, later)
+    monkeypatch.setattr(duplicates, "_MAXIMUM_NOTE_PAIRS", len(clip.pitches) - 1)
+    rough = overlay(clip, later)
+    assert finer is not None
+    assert rough is not None
+    assert finer.shift_s == pytest.approx(0.97, abs=0.03)
+    # The shift that the figures gave, in steps of 0.2 s.
+    assert rough.shift_s == pytest.approx(1.0, abs=1e-9)
 
 
 def test_no_clips() -> None:

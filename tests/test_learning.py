@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -128,6 +129,20 @@ def test_what_a_step_calls_can_be_wrapped_and_names_stay() -> None:
     assert close(wrapped, plain, 0.0)
 
 
+def test_no_clips_are_a_step_that_teaches_nothing() -> None:
+    """One of several processes may hold none of a batch's clips, and has to go along."""
+    learner = Learner(tiny_config(optim_type="sgd"), CPU, N_CLASSES)
+    learner.model.eval()
+    before = copy.deepcopy(learner.model.state_dict())
+    batch = some_batch(2, 4)
+    empty = replace(batch, rolls=batch.rolls[:0], labels=batch.labels[:0])
+    step = learner.learn(empty, "", weight=0.0)
+    assert (step.loss_sum.item(), step.n_correct.item(), step.n_clips) == (0.0, 0, 0)
+    gradients = [parameter.grad for parameter in learner.model.parameters()]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)
+    assert before.keys() == learner.model.state_dict().keys()
+
+
 # --- sums ---
 
 
@@ -139,7 +154,6 @@ def test_sums_go_on_from_where_they_stood_and_are_there_at_a_glance_on_a_cpu() -
     sums = Sums(CPU, Totals(2.5, 3, 5))
     sums.add(step_of(0.5, 1, 2))
     assert sums.glance("") == sums.read("") == Totals(3.5, 4, 7) and sums.n_clips == 7
-    assert sums.tensor().tolist() == [3.5, 4.0]
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -252,7 +266,7 @@ def test_a_compiled_network_gives_the_same_numbers_under_the_same_names() -> Non
         learner.model.eval()  # a compiled network draws its dropout otherwise
     for batch in (some_batch(6, 1), some_batch(6, 1, seed=1), some_batch(4, 1), some_batch(6, 1)):
         assert losses(fast, 1, batch) == pytest.approx(losses(plain, 1, batch), rel=1e-4)
-    assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
+    assert fast._compiled is not None and fast._is_tried
     assert close(fast, plain, 1e-4)
 
 

@@ -98,12 +98,15 @@ def same_result(a: Run, b: Run) -> None:
 
 
 def test_two_processes_train_as_one_and_only_the_first_writes(tiny_root: DataRoot) -> None:
-    torchrun = start_config(tiny_root, peers_config(run="two"))
-    alone = run_for(peers_config(run="one"), tiny_root)
-    train(peers_config(run="one"), tiny_root, alone)
+    clips = {"multichannel": True, "data_augmentation": True, "jitter_start": True, "n_clips": 16}
+    # Batches of 5, 5, 5 and 1: of the last, one process has nothing.
+    one, two = (peers_config(run=name, train_dataset_cfg=clips) for name in ("one", "two"))
+    torchrun = start_config(tiny_root, two)
+    alone = run_for(one, tiny_root)
+    train(one, tiny_root, alone)
     out, err = torchrun.communicate()
     assert torchrun.returncode == 0, err
-    together = run_for(peers_config(run="two"), tiny_root)
+    together = run_for(two, tiny_root)
     same_result(together, alone)
     rows = together.metrics()
     assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["skipped"] == 1 == rows[0]["test_skipped"]

@@ -36,9 +36,17 @@ def test_both_kinds_of_step_are_measured_when_asked_for(tiny_root: DataRoot) -> 
     assert found.ok and found.checks[-1].name == "Speed"
     assert [speed.kind for speed in found.speeds] == ["reference", "fast"]
     for speed in found.speeds:
-        assert 0 < speed.step_s < speed.first_s < 60 and 1e7 < speed.memory_bytes < 1e11 and not speed.trouble
+        assert (
+            0 < speed.step_s < 60 and 0 < speed.first_s < 60 and 1e7 < speed.memory_bytes < 1e11 and not speed.trouble
+        )
     assert Preflight.from_dict(found.to_dict()) == found
     assert preflight(tiny_config(), tiny_root).speeds == ()
+
+
+def test_an_epoch_of_a_single_batch_is_enough(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight_speed, "_MAX_S", 0.1)
+    found = preflight(tiny_config(batch_size=50, num_workers=1), tiny_root, compare=True)
+    assert found.ok and all(speed.step_s > 0 for speed in found.speeds)
 
 
 def test_a_process_of_its_own_measures_them_too(tiny_root: DataRoot) -> None:

@@ -164,7 +164,7 @@ class FactorisedModel(DrawsChance, PianistModel):
         named = [_concept_names(subset) if len(subset) else () for subset in subsets]
         kept = torch.tensor([[concept in names for concept in CONCEPTS] for names in named], dtype=torch.bool)
         # Not `device=`: that would wait for a GPU to have finished its work so far.
-        of_clips = kept.to(embeddings.device, non_blocking=True).repeat_interleave(len(embeddings), dim=0)
+        of_clips = kept.to(embeddings.device, non_blocking=embeddings.is_cuda).repeat_interleave(len(embeddings), dim=0)
         stacked = embeddings.expand(len(subsets), *embeddings.shape).flatten(0, 1)  # (S * B, 4, D)
         return self.head(self._combine(stacked, of_clips)).view(len(subsets), len(embeddings), -1)
 

@@ -80,7 +80,7 @@ def _statistics(maps: Tensor, together: Together) -> tuple[Tensor, Tensor, Tenso
     own = exact.new_zeros(2, n_channels)
     if n:
         own[1], own[0] = torch.var_mean(exact, _dims(maps), correction=0)
-    rows = together.gather(torch.cat([own.flatten(), own.new_tensor([n])]))
+    rows = together.gather(torch.cat([own.flatten(), own.new_full((1,), n)]))  # `new_tensor` would wait for a GPU
     counts = rows[:, -1:]  # (world, 1)
     means, variances = rows[:, :n_channels], rows[:, n_channels:-1]
     total = counts.sum()

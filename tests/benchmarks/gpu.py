@@ -10,13 +10,16 @@
 - busy: the share of time in which the GPU computes while it is fed, by torch's profiler, and the costliest kernels;
 - hundred: 100 epochs of 7,271 training clips and a test pass each, by the best setting measured;
 - evaluation: a test pass with all 15 subsets of concepts, and the share of the subsets in it;
-- accuracy: the demo trained as the reference computes and fast, side by side.
+- accuracy: the demo trained as the reference computes and fast, side by side;
+- peers: the code of several processes (nccl, shared gradients, norms and draws) with this one process, against a plain
+  step: how far weights are apart after some steps, and what a step costs.
 
 On a machine without a GPU it can be tried with --device cpu --tiny, which measures nothing worth knowing.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,14 +31,19 @@ from steps import Bench, median, wait_for
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from pianistid_core.batches import Batch
 from pianistid_core.config import RunConfig, parse_config
 from pianistid_core.datasets.cache import open_note_cache
 from pianistid_core.datasets.demo.making import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.evaluation import CONCEPT_SUBSETS, ablate
-from pianistid_core.learning import clips_of
+from pianistid_core.learning import Learner, clips_of
 from pianistid_core.loader import ahead, make_loader
+from pianistid_core.models.chance import Share
+from pianistid_core.peers import Peers
 from pianistid_core.runs import Run
+from pianistid_core.sharing import sharing
+from pianistid_core.speed import AS_REFERENCE, FAST_ON_GPU
 from pianistid_core.training import train
 
 PAPER_CLIPS, PAPER_TEST_CLIPS, PAPER_EPOCHS = 7271, 900, 100
@@ -62,14 +70,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "test_dataset_cfg": TEST_CLIPS,
     },
 }
-REFERENCE: dict[str, Any] = {}
-FAST: dict[str, Any] = {
-    "precision": "bf16",
-    "channels_last": True,
-    "compile": True,
-    "fused_optimiser": True,
-    "roll_form": "strokes",
-}
+REFERENCE, FAST = dict(AS_REFERENCE), dict(FAST_ON_GPU)
 LADDER: dict[str, dict[str, Any]] = {
     "as the reference": REFERENCE,
     "bf16": {"precision": "bf16"},
@@ -250,6 +251,41 @@ class Script:
             row = {"keys": name, "recording_accuracy": validation["recording_accuracy"], "seconds": seconds}
             self.say("accuracy", {**row, "clip_accuracy": validation["clip_accuracy"]})
 
+    def peers(self) -> None:
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+        os.environ["MASTER_PORT"] = "29555"
+        config = config_of(self.networks[0], {"optim_type": "sgd", "optim_cfg": {"lr": 0.01}}, self.batch_sizes[0])
+        n = config.batch_size
+        alone = self._stepped(Learner(config, self.device, 8))
+        share = Share(n, 0, n)
+        peers = OneOfOne(0, 1, 0)
+        with peers.joined(self.device):
+            together = self._stepped(Learner(config, self.device, 8, wrap=sharing(peers, share)))
+        apart = max(float((alone[1][name] - together[1][name]).abs().max()) for name in alone[1])
+        self.say("peers", {"alone_ms": 1e3 * alone[0], "together_ms": 1e3 * together[0], "weights_apart": apart})
+
+    def _stepped(self, learner: Learner) -> tuple[float, dict[str, torch.Tensor]]:
+        """Seconds a step, and the weights after six."""
+        learner.model.train()
+        torch.manual_seed(7)
+        n = learner.config.batch_size
+        numbers = torch.arange(n)
+        batch = Batch(torch.rand(n, learner.model.in_channels, 88, 3000), numbers % 8, numbers, numbers, None, [])
+        seconds = []
+        for _ in range(2 if self.options.tiny else 6):
+            wait_for(self.device)
+            began = time.perf_counter()
+            learner.learn(batch, "the benchmark", weight=1.0)
+            wait_for(self.device)
+            seconds.append(time.perf_counter() - began)
+        return median(seconds), {name: value.float().cpu() for name, value in learner.model.state_dict().items()}
+
+
+class OneOfOne(Peers):
+    """One process that goes about it as if there were more."""
+
+    many = True  # type: ignore[assignment]
+
 
 def covered(spans: list[tuple[float, float]]) -> float:
     """How much of time the spans cover together."""
@@ -274,7 +310,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--networks", default="factorised,resnet50")
-    parser.add_argument("--only", default="loader,steps,busy,hundred,evaluation,accuracy")
+    parser.add_argument("--only", default="loader,steps,busy,hundred,evaluation,accuracy,peers")
     parser.add_argument("--tiny", action="store_true", help="try the script itself")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
