@@ -24,10 +24,11 @@ __all__ = ["BulkReading", "read_many", "read_many_files"]
 _log = logging.getLogger(__name__)
 
 _KERNELS = "pianistid_core.compiled_midi"
-# Fewer bytes than these, some 250 clips, are read one by one before numba is loaded.
-_WORTH_LOADING_BYTES = 500_000
 # One compiled call takes as many: memory is bounded by bytes, for ten clips and for ten files of 4 MB.
 _FILES_AT_ONCE, _BYTES_AT_ONCE = 512, 4 << 20
+# Until numba is loaded, files are read one by one that are together fewer than one call takes and smaller than this,
+# some 250 clips.
+_WORTH_LOADING_BYTES = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,7 @@ def read_many(datas: Iterable[bytes], *, limits: ReadLimits = DEFAULT_LIMITS) ->
     errors: dict[int, MidiError] = {}
     fallbacks = n_read = 0
     for batch in _batches(datas):
-        is_worth_it = _KERNELS in sys.modules or sum(map(len, batch)) >= _WORTH_LOADING_BYTES
-        kernels = _kernels() if is_worth_it else None
+        kernels = _kernels() if _KERNELS in sys.modules or _is_worth_loading(batch) else None
         reading = _compiled_reading(kernels, batch, limits) if kernels else _plain_reading(batch, limits)
         pieces.append(reading.packed)
         errors.update((n_read + i, error) for i, error in reading.errors.items())
@@ -101,6 +101,11 @@ def _batches(datas: Iterable[bytes]) -> Iterator[list[bytes]]:
             batch, n_bytes = [], 0
     if batch:
         yield batch
+
+
+def _is_worth_loading(batch: Sequence[bytes]) -> bool:
+    # A full batch of the smallest files has few bytes, but more such batches may follow.
+    return len(batch) >= _FILES_AT_ONCE or sum(map(len, batch)) >= _WORTH_LOADING_BYTES
 
 
 @cache

@@ -354,6 +354,22 @@ def test_a_few_files_are_read_before_numba_is_loaded(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(len(make_notes(1))), "False", "400", "True"]
 
 
+def test_a_full_batch_of_the_smallest_files_loads_numba_as_well() -> None:
+    data = write_midi(make_notes(1, seconds=4.0))
+    assert len(data) * bulk_midi._FILES_AT_ONCE < bulk_midi._WORTH_LOADING_BYTES
+    code = """
+    import sys
+    from pianistid_core import bulk_midi
+    data = bytes.fromhex(sys.argv[1])
+    for n_files in (bulk_midi._FILES_AT_ONCE - 1, bulk_midi._FILES_AT_ONCE):
+        print(len(bulk_midi.read_many([data] * n_files)), "numba" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), data.hex()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["511", "False", "512", "True"]
+
+
 def test_the_errors_of_paths_are_those_of_read_midi(tmp_path: Path) -> None:
     write_midi(make_notes(1), tmp_path / "good.mid")
     (tmp_path / "bad.mid").write_bytes(b"<html>")
