@@ -44,6 +44,8 @@ _RANGE_BITS = 4
 _TOLERANCE_S = 0.055  # half a step of a 100 ms grid, and a little
 _STRETCHES = (0.7, 1.4)
 _SHIFT_SEARCH_S = 0.5
+_ROUNDING_S = 1e-6
+_MAXIMUM_NOTE_PAIRS = 1_000_000  # of two clips: music has some hundreds, and 250 notes a second on 50 keys some 75,000
 _SHIFT_STEP_S = 0.2
 _SHIFTS_TRIED = 3
 _AGREEMENT_S = 0.3
@@ -178,16 +180,35 @@ class _Laid:
         return (_near(line_a, line_b, tolerance_s) + _near(line_b, line_a, tolerance_s)) / n_notes
 
     def best_shift_s(self, stretch: float, about_s: float) -> float:
-        """The shift within half a second of `about_s` at which most pairs of notes of one key agree."""
-        apart_s = (self.onsets_b[np.newaxis] - stretch * self.onsets_a[:, np.newaxis])[
-            self._pitches_b[np.newaxis] == self._pitches_a[:, np.newaxis]
-        ]
+        """The shift within half a second of `about_s` at which most pairs of notes of one key agree.
+
+        It is `about_s` itself where there is no such pair, or more of them than any music has.
+        """
+        notes_a, notes_b = self._pairs(stretch, about_s)
+        apart_s = self.onsets_b[notes_b] - stretch * self.onsets_a[notes_a]
         apart_s = np.sort(apart_s[np.abs(apart_s - about_s) <= _SHIFT_SEARCH_S])
         if not len(apart_s):
             return about_s
         ends = np.searchsorted(apart_s, apart_s + 2 * _TOLERANCE_S, side="right")
         start = int((ends - np.arange(len(apart_s))).argmax())
         return float(apart_s[start] + apart_s[ends[start] - 1]) / 2
+
+    def _pairs(self, stretch: float, shift_s: float) -> tuple[IntArray, IntArray]:
+        """The pairs of notes of one key that are half a second apart at most, and a rounding; none when too many."""
+        onsets_a = stretch * self.onsets_a + shift_s
+        # One number line for all keys, on which different keys are never near each other.
+        times = np.concatenate([onsets_a, self.onsets_b])
+        length_s = float(times.max() - times.min()) + 2 * _SHIFT_SEARCH_S
+        line_a, line_b = self._pitches_a * length_s + onsets_a, self._pitches_b * length_s + self.onsets_b
+        order = np.argsort(line_b)
+        reach_s = _SHIFT_SEARCH_S + _ROUNDING_S
+        first = np.searchsorted(line_b[order], line_a - reach_s, side="left")
+        counts = np.searchsorted(line_b[order], line_a + reach_s, side="right") - first
+        n_pairs = int(counts.sum())
+        if n_pairs > _MAXIMUM_NOTE_PAIRS:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        within = np.arange(n_pairs) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(np.arange(len(counts)), counts), order[np.repeat(first, counts) + within]
 
 
 def _near(here: FloatArray, there: FloatArray, tolerance_s: float) -> int:
@@ -198,21 +219,39 @@ def _near(here: FloatArray, there: FloatArray, tolerance_s: float) -> int:
 
 def _outlines(onsets_s: FloatArray, pitches: npt.NDArray[np.uint8]) -> tuple[HashArray, IntArray]:
     """The outlines, hashed, and the note at which each begins."""
-    highest = np.ones(len(onsets_s), bool)
-    for ahead in range(1, len(onsets_s)):
-        near = onsets_s[ahead:] - onsets_s[:-ahead] <= _OUTLINE_S
-        if not near.any():
-            break
-        highest[:-ahead] &= ~(near & (pitches[ahead:] > pitches[:-ahead]))
-        # Of two strokes of one key, the first stays.
-        highest[ahead:] &= ~(near & (pitches[:-ahead] >= pitches[ahead:]))
-    outline = np.flatnonzero(highest)
-    intervals = (np.diff(pitches[outline].astype(np.int64)) + 128).astype(np.uint64)
+    keys = pitches.astype(np.int64)
+    after = _highest_after(onsets_s, keys)
+    before = _highest_after(-onsets_s[::-1], keys[::-1])[::-1]
+    # Of two strokes of one key, the first stays.
+    outline = np.flatnonzero((after <= keys) & (before < keys))
+    intervals = (np.diff(keys[outline]) + 128).astype(np.uint64)
     n_figures = max(len(intervals) - _OUTLINE_INTERVALS + 1, 0)
     packed = np.zeros(n_figures, np.uint64)
     for place in range(_OUTLINE_INTERVALS):
         packed = packed << np.uint64(8) | intervals[place : place + n_figures]
     return _mixed(packed), outline[:n_figures]
+
+
+def _highest_after(onsets_s: FloatArray, keys: IntArray) -> IntArray:
+    """The highest key among the later notes that begin within 80 ms of each note; -1 where there is none.
+
+    The time is n log n for n notes, however many begin together.
+    """
+    n_notes = len(keys)
+    highest_of = [keys]  # place k, note i: the highest of the 2**k notes from i on
+    ahead = 1
+    while ahead < n_notes and (onsets_s[ahead:] - onsets_s[:-ahead] <= _OUTLINE_S).any():
+        highest_of.append(np.maximum(highest_of[-1][:-ahead], highest_of[-1][ahead:]))
+        ahead *= 2
+    reached, highest = np.arange(n_notes), np.full(n_notes, -1)
+    for powers, table in reversed(list(enumerate(highest_of))):
+        further = np.flatnonzero(reached + (1 << powers) < n_notes)
+        ends = reached[further] + (1 << powers)
+        near = onsets_s[ends] - onsets_s[further] <= _OUTLINE_S
+        further, ends = further[near], ends[near]
+        highest[further] = np.maximum(highest[further], table[reached[further] + 1])
+        reached[further] = ends
+    return highest
 
 
 def _landmarks(onsets_s: FloatArray, pitches: npt.NDArray[np.uint8]) -> tuple[HashArray, IntArray]:
