@@ -425,7 +425,8 @@ class TestDamage:
         """Two find the damage; one has mended it before the other, which has built as well, goes on."""
         quick: list[NoteCache] = []
         mended: list[int] = []
-        load, looks = cache_module._load, iter(range(100))
+        moved: list[Path] = []
+        load, looks, rename = cache_module._load, iter(range(100)), os.rename
 
         def loading(*arguments: Any) -> NoteCache | None:
             cache = load(*arguments)
@@ -433,11 +434,14 @@ class TestDamage:
                 monkeypatch.setattr(cache_module, "_load", load)
                 quick.append(open_note_cache(root, "mine", "train"))
                 mended.append(damaged.stat().st_ino)
+                # Nor is it moved away for a moment, in which a reader would not find it.
+                monkeypatch.setattr(os, "rename", lambda old, new: moved.append(old) or rename(old, new))
             return cache
 
         monkeypatch.setattr(cache_module, "_load", loading)
         slow = open_note_cache(root, "mine", "train")
         assert [damaged.stat().st_ino] == mended
+        assert damaged not in moved
         assert slow.fingerprint == quick[0].fingerprint
         assert slow.notes(5).onsets_s.tolist() == quick[0].notes(5).onsets_s.tolist()
 

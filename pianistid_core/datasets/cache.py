@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache as memoised
 from pathlib import Path
 
@@ -249,25 +249,28 @@ def _built(
     class_names: tuple[str, ...],
     source_names: tuple[str, ...],
 ) -> NoteCache:
-    """Writes a cache folder aside, renames it into place, and opens it."""
+    """Writes a cache folder aside, renames it into place, and opens it; another builder may do the same meanwhile."""
     with _writing(store):
         store.mkdir(parents=True, exist_ok=True)
         _remove_unused(store)
         aside = Path(tempfile.mkdtemp(prefix=".building-", dir=store))
     try:
         fingerprint = _write(store, aside, parsed, nothing)
-        # Another builder may have been here meanwhile: what it wrote is as good.
-        if _load(store, fingerprint, class_names, source_names) is None:
-            with _writing(store):
-                _put_in_place(aside, _folder(store, fingerprint))
+        folder = _folder(store, fingerprint)
+        for _ in range(_ATTEMPTS):
+            looked_at = _identity(folder)
+            # What another builder wrote is as good.
+            cache = _load(store, fingerprint, class_names, source_names)
+            if cache is not None:
+                return cache
+            # Once it is in place, another builder may hold it for a moment: it is only looked at again.
+            if aside.exists():
+                with _writing(store):
+                    _take_away(folder, looked_at, aside.with_name(f"{aside.name}-damaged"))
+                    _put_in_place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    cache = _load(store, fingerprint, class_names, source_names)
-    if cache is None:
-        raise DataRootError(
-            f"the note cache in {_folder(store, fingerprint)} cannot be read back: check the disk, then try again"
-        )
-    return cache
+    raise DataRootError(f"the note cache in {folder} cannot be read back: check the disk, then try again")
 
 
 def _write(store: Path, aside: Path, parsed: Iterator[tuple[list[Clip], Read]], nothing: str) -> str:
@@ -293,11 +296,30 @@ def _writing(store: Path) -> Iterator[None]:
         ) from error
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells a folder from another that has since taken its name; None when there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _take_away(folder: Path, damaged: tuple[int, int] | None, away: Path) -> None:
+    """Removes a folder that was found damaged, but not what another builder has put in its place since."""
+    if damaged is None or _identity(folder) != damaged:
+        return
+    with suppress(FileNotFoundError):
+        os.rename(folder, away)
+    if _identity(away) not in (damaged, None):
+        # It came between the look and the rename. When it cannot go back, another that is as good is there.
+        with suppress(OSError):
+            os.rename(away, folder)
+    shutil.rmtree(away, ignore_errors=True)
+
+
 def _put_in_place(aside: Path, folder: Path) -> None:
-    if folder.exists():
-        damaged = aside.with_name(f"{aside.name}-damaged")
-        os.rename(folder, damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+    """Renames `aside` to `folder`, unless that is there."""
     try:
         os.rename(aside, folder)
     except OSError:
