@@ -41,6 +41,7 @@ MOST_FILES = 20_000
 MOST_BYTES = 64 << 30
 _GROWING = (LOG, METRICS_FILE)
 _LAST_TRIES = 5
+_GONE_WITHIN_S = 10.0
 _MOST_REASON = 2000
 _AGAIN = "resume to take it up again, or to go on from its latest checkpoint"
 
@@ -92,7 +93,7 @@ class Follower:
         machine, began = self.trainer.machine.remote(), time.monotonic()
         while not self.ray.wait([machine], timeout=LOOK_EVERY_S)[0]:
             if self.run.stop_request():
-                self.ray.kill(self.trainer)
+                self._kill()
                 self._keep_place(outstanding=False)
                 self.run.set_state(
                     "stopped", "stopped before the cluster had a place for it", epochs=self.config.epochs
@@ -264,8 +265,16 @@ class Follower:
         """Lets the trainer go, with what is left on its machine; nothing there is needed any more."""
         with contextlib.suppress(Exception):
             self._ask("close")
-        with contextlib.suppress(Exception):
+        self._kill()
+
+    def _kill(self) -> None:
+        """Ends the trainer, and sees it gone: Ray does so in its own time, which this process must not end before."""
+        with contextlib.suppress(Exception):  # among them that it is dead
             self.ray.kill(self.trainer)
+            until = time.monotonic() + _GONE_WITHIN_S
+            while time.monotonic() < until:
+                self.ray.get(self.trainer.begun.remote(), timeout=_GONE_WITHIN_S)
+                time.sleep(0.1)
 
     def _missing(self, look: Look) -> list[str]:
         names = [name for name in look.files if travels(name) and (self.place.begun or name in (LOG, STATE))]

@@ -52,6 +52,7 @@ class There:
         self.stops: list[str] = []
         self.reads: list[str] = []
         self.closed = False
+        self.killed = 0  # how often it is still heard after it was killed
 
     def write(self, name: str, data: bytes, *, anew: bool = True) -> None:
         self.numbers[name] = self.numbers.get(name, 0) + (anew or name not in self.numbers)
@@ -110,11 +111,19 @@ def ray_with(there: There) -> Any:
             return SimpleNamespace(remote=lambda *arguments: (name, arguments))
 
     def get(question: tuple[str, tuple[Any, ...]], timeout: float) -> Any:
+        if there.killed:
+            there.killed += 1
+            if there.killed > 3:
+                raise Gone("The actor is dead because it was killed")
         return getattr(there, question[0])(*question[1])
 
+    def kill(handle: Any) -> None:
+        there.killed = 1
+
+    there.killed = 0
     actor = SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *arguments: Handle()))
     return SimpleNamespace(
-        remote=lambda kind: actor, get=get, kill=lambda handle: None, wait=lambda some, timeout: (some, []),
+        remote=lambda kind: actor, get=get, kill=kill, wait=lambda some, timeout: (some, []),
         exceptions=SimpleNamespace(
             GetTimeoutError=Late, RayActorError=Gone, ActorUnavailableError=Unavailable, RayTaskError=Failed
         ),
@@ -387,6 +396,7 @@ def test_a_trainer_that_cannot_begin_leaves_nothing_there(
     with pytest.raises(ClusterError, match="no such folder"):
         follow(run, there)
     assert there.closed and not remote_place(run).outstanding  # type: ignore[union-attr]
+    assert there.killed == 4  # and it was seen gone
 
 
 def test_what_may_still_be_there_is_known_until_it_is_here_or_gone(run: Run, there: There) -> None:
