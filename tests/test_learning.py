@@ -270,6 +270,17 @@ def test_a_compiled_network_gives_the_same_numbers_under_the_same_names() -> Non
     assert close(fast, plain, 1e-4)
 
 
+@pytest.mark.slow
+def test_a_compiled_network_in_bf16_has_gradients_that_are_numbers() -> None:
+    shape = {"encoder_module": "compact", "model_cfg": {"width": 16, "stem_width": 4, "frame_pool": 50}}
+    learner = Learner(parse_config({"batch_size": 2, "compile": True, "precision": "bf16", **shape}), CPU, 3)
+    learner.model.train()
+    learner.learn(some_batch(2, 1), "")
+    assert learner._compiled is not None and learner._is_tried
+    for parameter in learner.model.parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
+
+
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -63,7 +63,9 @@ class CompactEncoder(nn.Module):
         maps = self.stem_dropout(functional.relu(self.stem_norm(maps)))
         steps = self.blocks(self.merge(maps.flatten(1, 2)))  # (B, D, S)
         steps = functional.relu(self.norm(steps))
-        return torch.cat([steps.mean(dim=2), steps.amax(dim=2)], dim=1)
+        # Not amax, whose gradient looks for the positions that equal it: compiled, in bf16, they are worked out again
+        # without rounding, none does, and the gradient is 0 / 0.
+        return torch.cat([steps.mean(dim=2), steps.max(dim=2).values], dim=1)
 
 
 def sustain_and_onset(rolls: Tensor, frame_pool: int) -> Tensor:
