@@ -185,7 +185,7 @@ class RunConfig:
     num_workers: int = option(
         0,
         label="Loader processes",
-        help="How many processes draw clips beside training; with 0 a thread does, mostly faster. Results stay the same.",
+        help="How many processes draw clips beside training; 0: a thread does, mostly faster. Results are the same.",
         low=0,
         high=64,
         level="advanced",
