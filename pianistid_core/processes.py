@@ -6,6 +6,7 @@ process for ever.
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _CLOCK_CORRECTION_S = 300.0
 # How long a trainer that was asked to stop has until it is told by a signal, and then until it is killed.
 STOP_GRACE_S = 30.0
 TERMINATE_GRACE_S = 10.0
+_GONE_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,17 @@ def kill_tree(identity: ProcessIdentity) -> None:
         for member in family:
             with contextlib.suppress(psutil.Error):
                 member.kill()
-        psutil.wait_procs(family, timeout=5)
+        # Not psutil's wait, which would take a child's exit status away from whoever started it.
+        deadline = time.monotonic() + _GONE_WITHIN_S
+        while any(map(_runs, family)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def boot_id() -> str:
