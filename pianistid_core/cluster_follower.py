@@ -67,7 +67,7 @@ class Follower:
             name=place.actor, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_restarts=0,
             num_gpus=self.cluster.gpus, num_cpus=self.cluster.cpus,
         )  # fmt: skip
-        self.trainer = trainer.remote(config.experiment, config.run, self.cluster.gpus)
+        self.trainer = trainer.remote(config.experiment, config.run, self.cluster.gpus, owns_process=True)
 
     def follow(self) -> int:
         """Follows the run to its end, and gives the exit status."""

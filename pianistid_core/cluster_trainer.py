@@ -69,9 +69,12 @@ def travels(name: str) -> bool:
 
 
 class RemoteTrainer:
-    """Trains one run on the machine that Ray has chosen; every method returns at once."""
+    """Trains one run on the machine that Ray has chosen; every method returns at once.
 
-    def __init__(self, experiment: str, name: str, gpus: float) -> None:
+    With `owns_process` the process it lives in, an actor's, ends when it is given up.
+    """
+
+    def __init__(self, experiment: str, name: str, gpus: float, *, owns_process: bool) -> None:
         if not (is_plain_name(experiment) and is_plain_name(name)):
             raise ClusterError(f"{experiment}/{name} cannot be the name of a run")
         self._base = Path(tempfile.mkdtemp(prefix="pianistid-"))
@@ -81,7 +84,8 @@ class RemoteTrainer:
         self._training: threading.Thread | None = None
         self._code: int | None = None
         self._asked = time.monotonic()
-        threading.Thread(target=self._expire, daemon=True).start()
+        if owns_process:
+            threading.Thread(target=self._expire, daemon=True).start()
 
     def machine(self) -> str:
         """The name of the machine it is on."""

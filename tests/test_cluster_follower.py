@@ -121,7 +121,7 @@ def ray_with(there: There) -> Any:
         there.killed = 1
 
     there.killed = 0
-    actor = SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *arguments: Handle()))
+    actor = SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *arguments, **settings: Handle()))
     return SimpleNamespace(
         remote=lambda kind: actor, get=get, kill=kill, wait=lambda some, timeout: (some, []),
         exceptions=SimpleNamespace(

@@ -33,7 +33,7 @@ STAYS = (
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteTrainer:
     monkeypatch.setattr(cluster_trainer.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
-    return RemoteTrainer("study", "one", 0.0)
+    return RemoteTrainer("study", "one", 0.0, owns_process=False)
 
 
 def test_what_a_training_leaves_travels() -> None:
@@ -82,7 +82,7 @@ def test_links_and_what_is_not_of_the_run_are_not_offered(trainer: RemoteTrainer
 @pytest.mark.parametrize("name", ["..", "a/b", "", ".x"])
 def test_a_run_has_a_plain_name(name: str) -> None:
     with pytest.raises(ClusterError, match="name of a run"):
-        RemoteTrainer("study", name, 0.0)
+        RemoteTrainer("study", name, 0.0, owns_process=False)
 
 
 def test_a_machine_without_the_data_says_so_and_trains_nothing(trainer: RemoteTrainer, tmp_path: Path) -> None:
@@ -92,7 +92,10 @@ def test_a_machine_without_the_data_says_so_and_trains_nothing(trainer: RemoteTr
 
 
 def test_several_gpus_train_one_run_together() -> None:
-    one, four = RemoteTrainer("study", "one", 0.5), RemoteTrainer("study", "one", 4.0)
+    one, four = (
+        RemoteTrainer("study", "one", 0.5, owns_process=False),
+        RemoteTrainer("study", "one", 4.0, owns_process=False),
+    )
     assert "torch.distributed.run" not in one._command("/data")
     assert four._command("/data")[2:6] == ["torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m"]
     for trainer in (one, four):
@@ -102,7 +105,7 @@ def test_several_gpus_train_one_run_together() -> None:
 def test_a_run_that_asked_for_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     for gpus, seen in ((0.0, ""), (1.0, "0,1")):
-        trainer = RemoteTrainer("study", "one", gpus)
+        trainer = RemoteTrainer("study", "one", gpus, owns_process=False)
         assert trainer._environment()["CUDA_VISIBLE_DEVICES"] == seen
         trainer.close()
 
