@@ -214,7 +214,7 @@ class RunFolder:
         """What a stop was asked for, if one was."""
         try:
             kind = (self.path / "stop").read_text(encoding="utf-8", errors="replace").strip()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return next((known for known in STOP_KINDS if known == kind), "save")
 
@@ -232,7 +232,7 @@ class RunFolder:
         """A text file of the run, or None; what is no text in it is replaced by marks."""
         try:
             return (self.path / name).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def save_json(self, name: str, data: Any) -> None:
@@ -247,7 +247,7 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
             data = _plain_object((self.path / name).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if data is None:
             log.warning("%s: %s is damaged and is passed over", self.id, name)
