@@ -14,7 +14,7 @@ CORE = ROOT / "pianistid_core"
 
 # From the ground up; a module may import those of lower levels, and its own subpackage.
 LEVELS = [
-    ["errors", "atomic", "processes", "names", "strict_json"],
+    ["errors", "atomic", "processes", "names", "accounts", "strict_json"],
     ["strict_yaml", "fields"],
     ["schema"],
     ["midi", "compiled_chance", "compiled_midi"],
