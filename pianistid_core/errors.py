@@ -14,6 +14,7 @@
     │   └── LoaderError      batches that can no longer be drawn
     ├── ModelError           an architecture, or an input to it, that cannot be
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
+    │   └── DamagedCheckpointError  one that is not as it was written
     ├── RunError             a run that is missing, busy or damaged
     ├── ClusterError         a Ray cluster that cannot be reached or used
     ├── FilterError          a filter of runs that cannot be read
@@ -99,6 +100,10 @@ class ModelError(PianistIDError):
 
 class CheckpointError(PianistIDError):
     """A checkpoint that is missing, damaged, or of another architecture or class list."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not as it was written: bits changed, or cut short."""
 
 
 class RunError(PianistIDError):

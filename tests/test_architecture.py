@@ -15,7 +15,7 @@ CORE = ROOT / "pianistid_core"
 # From the ground up; a module may import those of lower levels, and its own subpackage.
 LEVELS = [
     ["errors", "atomic", "processes", "names", "accounts", "strict_json"],
-    ["strict_yaml", "fields"],
+    ["strict_yaml", "fields", "seals"],
     ["schema"],
     ["midi", "compiled_chance", "compiled_midi"],
     ["packed_notes", "rolls"],
