@@ -9,18 +9,30 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:@&=^/\"'])")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+_NO_CHARACTER = re.compile(
+    "[\ud800-\udfff]"
+)  # a byte of a file's name that is no UTF-8; the browser's messages take none
+# After markdown's own escapes are gone, the page still looks through each piece of text for addresses, arrows and signs
+# of its own, and makes links and pictures of them. A directive with nothing in it ends a piece and draws nothing.
+_APART = ":small[]"
+_MADE_INTO_MORE = re.compile(
+    r"(?<=:)(?=streamlit:|material_|//)|(?<=www)(?=\.)|(?<=@)(?=[\w-])|(?<=[-<>~])(?=[-=>])", re.IGNORECASE
+)
 
 
 def one_line(text: object, limit: int = 200) -> str:
     """Gives text on one line, without control or direction marks, cut at `limit` characters."""
-    line = _CONTROL.sub(" ", str(text)).strip()
+    line = _NO_CHARACTER.sub("\ufffd", _CONTROL.sub(" ", str(text)).strip())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def plain(text: object, limit: int = 200) -> str:
     """Gives foreign text so that markdown shows it as it is: nothing in it is a link, an image or a tag."""
-    return _SPECIAL.sub(r"\\\1", one_line(text, limit))
+    pieces = _MADE_INTO_MORE.split(one_line(text, limit))
+    return _APART.join(_SPECIAL.sub(r"\\\1", piece) for piece in pieces)
 
 
 def sentence(error: object) -> str:

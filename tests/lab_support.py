@@ -49,7 +49,7 @@ def lab(root: Path | DataRoot, monkeypatch: pytest.MonkeyPatch, page: str = "vie
 def words(at: AppTest) -> str:
     """All text that a page shows, without the marks that keep foreign text plain."""
     kinds = (at.title, at.markdown, at.caption, at.error, at.warning, at.info, at.success)
-    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "").replace(":small[]", "")
 
 
 def charts_of(at: AppTest) -> list[dict[str, Any]]:

@@ -1,8 +1,14 @@
 """Foreign text stays text; figures read as a person would say them."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import wording
+
+APART = ":small[]"  # between two pieces of text; draws nothing
 
 
 @pytest.mark.parametrize(
@@ -14,17 +20,46 @@ import wording
         "<iframe srcdoc='x'>",
         "**bold** _it_ `code` $x$ :material/home: :red[x] ~~gone~~ # head",
         "http://example.org www.example.org a@example.org",
+        ":streamlit: :material_home: a -> b, a <- b, a <-> b, a -- b, a >= b, a <= b, a ~= b",
     ],
 )
 def test_markup_in_a_name_is_shown_and_not_drawn(name: str) -> None:
     safe = wording.plain(name)
-    for mark in "![]()<>*_`$:~#@./":
-        assert safe.count(mark) == safe.count("\\" + mark)
-    assert safe.replace("\\", "") == name
+    assert safe.replace(APART, "").replace("\\", "") == name
+    for piece in safe.split(APART):
+        for mark in "![]()<>*_`$:~#@./":
+            assert piece.count(mark) == piece.count("\\" + mark)
+
+
+# What the page's own markdown does to a piece of text once its escapes are gone, from its source; `re` knows no \\p.
+MADE_INTO_MORE = (
+    r"(https?://|www(?=\.))[-.\w]+", r"[-.\w+]+@[-\w]+(\.[-\w]+)+", r":streamlit:", r":material_(\w+):",
+    r"(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", MADE_INTO_MORE)
+@given(data=st.data())
+def test_no_piece_of_a_name_is_made_into_a_link_a_picture_or_an_arrow(pattern: str, data: st.DataObject) -> None:
+    name = data.draw(st.text(max_size=8)) + data.draw(st.from_regex(pattern)) + data.draw(st.text(max_size=8))
+    safe = wording.plain(name)
+    assert all(re.search(pattern, piece.replace("\\", ""), re.IGNORECASE) is None for piece in safe.split(APART))
+
+
+@given(st.text(max_size=40))
+def test_a_name_reads_as_it_is_but_for_marks_that_are_not_seen(name: str) -> None:
+    read = re.sub(r"\\(.)", r"\1", wording.plain(name).replace(APART, ""))
+    assert read == wording.one_line(name)
+    read.encode()  # as the browser is told
 
 
 def test_control_and_direction_marks_are_dropped() -> None:
     assert wording.one_line("a\nb\u202ec\x00d\u2066e") == "a b c d e"
+    assert wording.one_line("a\u2060b\u00adc\U000e0041d") == "a b c d"
+
+
+def test_a_byte_that_is_no_text_is_shown_as_a_sign() -> None:
+    assert wording.one_line("Ada\udcff.mid") == "Ada\ufffd.mid"
 
 
 def test_long_text_is_cut() -> None:
