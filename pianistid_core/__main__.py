@@ -27,6 +27,7 @@ COMMANDS = {
     "profile": "measure how well each concept alone tells each pianist",
     "identify": "say who plays in a MIDI file",
     "runs": "list, find, label, show, stop, delete and export runs",
+    "audit": "list who did what, when, and how it ended",
     "config": "check and show configs, and list those that ship with the project",
 }
 _MODULES = {

@@ -14,7 +14,7 @@ CORE = ROOT / "pianistid_core"
 
 # From the ground up; a module may import those of lower levels, and its own subpackage.
 LEVELS = [
-    ["errors", "atomic", "processes", "names", "accounts", "strict_json"],
+    ["errors", "atomic", "processes", "names", "accounts", "strict_json", "masking"],
     ["strict_yaml", "fields", "seals"],
     ["schema"],
     ["midi", "compiled_chance", "compiled_midi"],
@@ -22,7 +22,7 @@ LEVELS = [
     ["concepts", "bulk_midi"],
     ["clips", "strokes"],
     ["datasets", "compiled_rolls"],
-    ["batches"],
+    ["batches", "audit"],
     ["drawing"],
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
@@ -30,7 +30,7 @@ LEVELS = [
     ["metrics_log", "confusion", "run_labels", "run_log"],
     ["run_folder"],
     ["runs", "peer_watch"],
-    ["run_index", "run_filter", "trash", "intervals", "places"],
+    ["run_index", "run_filter", "run_starter", "trash", "intervals", "places"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "peers"],
     ["mlflow_server", "sweep", "published", "queue_files", "learning", "cluster", "cluster_trainer"],
     ["failures", "keeping", "sharing"],
