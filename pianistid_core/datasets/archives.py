@@ -225,19 +225,20 @@ class ZipSource:
     def read(self, name: str, max_bytes: int) -> bytes:
         """The whole of a member. Raises: ImportSourceError when it is over `max_bytes`; ArchiveError when broken."""
         pieces: list[bytes] = []
-        self._stream(name, max_bytes, pieces.append)
+        self.stream(name, max_bytes, pieces.append)
         return b"".join(pieces)
 
     def copy(self, name: str, target: Path, max_bytes: int) -> None:
         """Unpacks a member to `target`. Raises: as `read`; OSError from the target."""
         with open(target, "wb") as output:
-            self._stream(name, max_bytes, output.write)
+            self.stream(name, max_bytes, output.write)
 
     def close(self) -> None:
         """Closes the file."""
         self._zip.close()
 
-    def _stream(self, name: str, max_bytes: int, write: Callable[[bytes], object]) -> None:
+    def stream(self, name: str, max_bytes: int, write: Callable[[bytes], object]) -> None:
+        """Gives a member to `write`, piece by piece. Raises: as `read`; whatever `write` raises."""
         member = self._members[name]
         if member.file_size > max_bytes:
             raise ImportSourceError(f"larger than {max_bytes / 1e6:g} MB")
