@@ -99,14 +99,18 @@ def say(run: Run) -> None:
     index = cached.run_index(state.data_root())
     used = sorted({tag for other in index.summaries() for tag in other.labels.tags} | set(labels.tags))
     tags, note = f"tags_{run.id}", f"note_{run.id}"
+    # What somebody else said of it meanwhile is shown here too, and not taken back by the next change made here.
+    for key, kept in ((tags, list(labels.tags)), (note, labels.note)):
+        if key not in st.session_state or st.session_state.get(run_actions.shown(key)) != kept:
+            st.session_state[key] = st.session_state[run_actions.shown(key)] = kept
     st.multiselect(
-        "Tags", used, default=list(labels.tags), key=tags, accept_new_options=True, max_selections=MAX_TAGS,
-        on_change=run_actions.set_tags, args=(run.id, tags), format_func=lambda tag: one_line(tag, MAX_TAG_CHARACTERS),
+        "Tags", used, key=tags, accept_new_options=True, max_selections=MAX_TAGS, on_change=run_actions.set_tags,
+        args=(run.id, tags), format_func=lambda tag: one_line(tag, MAX_TAG_CHARACTERS),
         help="Short words to find runs by. Type a new one, or choose.",
     )  # fmt: skip
     st.text_area(
-        "Note", labels.note, key=note, max_chars=MAX_NOTE_CHARACTERS, on_change=run_actions.set_note,
-        args=(run.id, note), help="What you want to remember of this run.",
+        "Note", key=note, max_chars=MAX_NOTE_CHARACTERS, on_change=run_actions.set_note, args=(run.id, note),
+        help="What you want to remember of this run.",
     )  # fmt: skip
 
 

@@ -23,13 +23,14 @@ import re
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from pianistid_core.atomic import replacing, write_atomically
 from pianistid_core.confusion import Confusion, RecordingOutcome
@@ -65,6 +66,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.json"
+_LABELS_LOCK = ".labels.lock"
+_LABELS_WAIT_S = 10.0
 SPARKLINE_VALUES = 30
 _LAST_LOG_LINES = 20
 LATEST_S = 9e9  # the year 2255: later is a damaged file, and more than tables of dates can hold
@@ -323,6 +326,29 @@ class Run(RunFolder):
         except OSError as error:
             raise RunError(
                 f"the labels of run {self.id} cannot be kept ({error.strerror or error}); it may have been deleted"
+            ) from error
+
+    def relabel(self, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
+        """Changes tags, note, star and archive from what they are, so that of two people's changes neither is lost.
+
+        Raises
+        ------
+        RunError
+            As `set_labels`, or when others have been changing labels for ten seconds.
+        """
+        folder = self.path.parent.parent
+        if not self.path.is_dir():
+            raise RunError(f"run {self.id} is not here any more; it may have been deleted")
+        try:
+            # One lock for all runs, beside them: within a run's folder it would bring back one that is just deleted.
+            with FileLock(folder / _LABELS_LOCK, timeout=_LABELS_WAIT_S):
+                self.set_labels(change(self.labels()))
+                return self.labels()
+        except Timeout as error:
+            raise RunError(f"the labels of run {self.id} are being changed by somebody else; try again") from error
+        except OSError as error:
+            raise RunError(
+                f"the labels of run {self.id} cannot be kept: {error.strerror or error}; look at the data root"
             ) from error
 
     def summary(self, curves: Curves | None = None) -> RunSummary:

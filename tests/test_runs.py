@@ -389,6 +389,24 @@ def test_threads_that_label_one_run_do_not_collide(run: Run) -> None:
     assert len(run.labels().tags) == 1 and not list(run.path.glob(".*"))
 
 
+def test_of_changes_to_labels_at_once_none_is_lost(run: Run) -> None:
+    def tag(number: int) -> None:
+        for mine in range(3):
+            name = f"{number}-{mine}"
+            run.relabel(lambda labels, name=name: RunLabels((*labels.tags, name)))  # type: ignore[misc]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(tag, range(4)))
+    assert sorted(run.labels().tags) == [f"{number}-{mine}" for number in range(4) for mine in range(3)]
+
+
+def test_a_change_of_labels_does_not_bring_back_a_run_that_is_gone(run: Run) -> None:
+    run.delete()
+    with pytest.raises(RunError, match="deleted"):
+        run.relabel(lambda labels: labels)
+    assert not run.path.exists()
+
+
 def test_labels_of_a_run_that_is_gone_are_refused(run: Run) -> None:
     run.delete()
     with pytest.raises(RunError, match="deleted"):

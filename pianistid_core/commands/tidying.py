@@ -103,20 +103,21 @@ def say_runs(summaries: Sequence[RunSummary]) -> None:
 
 def _tag(options: Namespace) -> int:
     run = find_run(options.run, open_root(options.data_root))
-    labels = run.labels()
     named = {tag.casefold() for tag in options.tags}
-    kept = tuple(tag for tag in labels.tags if tag.casefold() not in named)
-    return _keep(options, run, replace(labels, tags=kept if options.remove else (*kept, *options.tags)))
+
+    def tag(labels: RunLabels) -> RunLabels:
+        kept = tuple(tag for tag in labels.tags if tag.casefold() not in named)
+        return replace(labels, tags=kept if options.remove else (*kept, *options.tags))
+
+    return _say(options, run, run.relabel(tag))
 
 
 def _note(options: Namespace) -> int:
     run = find_run(options.run, open_root(options.data_root))
-    return _keep(options, run, replace(run.labels(), note=options.text))
+    return _say(options, run, run.relabel(lambda labels: replace(labels, note=options.text)))
 
 
-def _keep(options: Namespace, run: Run, labels: RunLabels) -> int:
-    run.set_labels(labels)
-    kept = run.labels()
+def _say(options: Namespace, run: Run, kept: RunLabels) -> int:
     if options.json:
         say_json({"id": run.id, **kept.to_dict()})
     else:
@@ -128,7 +129,7 @@ def _keep(options: Namespace, run: Run, labels: RunLabels) -> int:
 
 def _star(options: Namespace) -> int:
     def star(run: Run) -> str:
-        run.set_labels(replace(run.labels(), starred=not options.off))
+        run.relabel(lambda labels: replace(labels, starred=not options.off))
         return "has no star" if options.off else "has a star"
 
     return _each(options, star)
@@ -136,7 +137,7 @@ def _star(options: Namespace) -> int:
 
 def _archive(options: Namespace) -> int:
     def archive(run: Run) -> str:
-        run.set_labels(replace(run.labels(), archived=not options.off))
+        run.relabel(lambda labels: replace(labels, archived=not options.off))
         return "is back in the list" if options.off else "is put away"
 
     return _each(options, archive)

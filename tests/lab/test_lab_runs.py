@@ -152,6 +152,19 @@ def test_what_people_say_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not at.exception
 
 
+def test_a_tag_that_somebody_else_added_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "shared", "finished")
+    run.set_labels(RunLabels(tags=("first",)))
+    at = lab(tmp_path, monkeypatch, "views/runs.py", run=run.id)
+    run.relabel(lambda labels: RunLabels((*labels.tags, "theirs"), note="theirs"))
+    at.multiselect(key=f"tags_{run.id}").set_value(["first", "mine"]).run()
+    assert run.labels().tags == ("first", "theirs", "mine") and run.labels().note == "theirs"
+    assert at.multiselect(key=f"tags_{run.id}").value == ["first", "theirs", "mine"]
+    assert at.text_area(key=f"note_{run.id}").value == "theirs"
+    at.multiselect(key=f"tags_{run.id}").set_value(["theirs"]).run()
+    assert run.labels().tags == ("theirs",)
+
+
 def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = a_run(tmp_path, "one", "failed", reason="CUDA out of memory. Tried to allocate 2 GiB")
     (run.path / "log.txt").write_text("".join(f"line {n} <b>\n" for n in range(60)))

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-
 from client import Server, Tab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
