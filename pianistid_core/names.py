@@ -4,9 +4,10 @@ import unicodedata
 
 MAX_CHARACTERS = 120
 MAX_BYTES = 240  # file systems stop at 255, and a name may get an ending
+_MOST_BYTES = 255
 _EXTRA_CHARACTERS = frozenset("+-_.,=() ")
-_WINDOWS_DEVICES = frozenset(
-    ["CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))]
+_WINDOWS_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]) | frozenset(
+    f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"
 )
 
 
@@ -17,6 +18,21 @@ def is_plain_name(name: str) -> bool:
     if any(character in '/\\:*?"<>|' or unicodedata.category(character)[0] == "C" for character in name):
         return False
     return not _is_device(name)
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a name, looked up in a folder, can only be of something right in that folder, on every system.
+
+    Looser than a plain name: it is for folders that are there already, whatever somebody has called them.
+    """
+    if not name.strip(". ") or _n_bytes(name) > _MOST_BYTES or name[1:2] == ":":
+        return False
+    return not any(character in "/\\\0" for character in name)
+
+
+def twin_of(name: str) -> str:
+    """What two names have in common that are one file on a system which ignores case or how letters are composed."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def folder_name_problem(name: str) -> str | None:

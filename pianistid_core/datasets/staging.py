@@ -17,6 +17,7 @@ from pathlib import Path
 from pianistid_core.datasets.archives import Skipped
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split, write_split
 from pianistid_core.errors import DataRootError, ImportSourceError
+from pianistid_core.names import twin_of
 
 __all__ = ["Staged", "Staging", "staging_in"]
 
@@ -91,8 +92,8 @@ class Staging:
         return DataRoot(self.folder, self.root.cache_dir)
 
     def take(self, path: str) -> bool:
-        """Reserves a path; false when it, or one that differs only in case, is taken."""
-        key = path.casefold()
+        """Reserves a path; false when it, or one that some systems take for the same, is taken."""
+        key = twin_of(path)
         if key in self._taken:
             return False
         self._taken.add(key)

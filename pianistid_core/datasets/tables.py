@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 from pianistid_core.errors import DataError
+from pianistid_core.names import stays_inside
 
 __all__ = [
     "TableError",
@@ -73,12 +74,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 def is_track(track: str) -> bool:
     """Whether a track reads source/recording and stays inside the folder that it is looked up in."""
     source, slash, recording = track.partition("/")
-    return bool(slash) and _is_component(source) and _is_component(recording)
-
-
-def _is_component(name: str) -> bool:
-    """Looser than a plain name: what a researcher's own folder may be called, as long as it stays inside."""
-    return bool(name) and name not in {".", ".."} and not any(sign in name for sign in "/\\\0")
+    return bool(slash) and stays_inside(source) and stays_inside(recording)
 
 
 def seconds(value: object) -> float | None:
