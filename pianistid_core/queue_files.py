@@ -26,6 +26,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.places import Cluster, set_place
+from pianistid_core.run_folder import QUEUE_FOLDER
 from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, WAITING, Run
 from pianistid_core.strict_json import parse_json
 
@@ -43,7 +44,7 @@ class QueueFiles:
     @classmethod
     def of(cls, root: DataRoot) -> "QueueFiles":
         """The queue of a data root, or, where the root cannot be written, beside its runs in the cache."""
-        return cls(root.checkpoints_dir.parent / "queue")
+        return cls(root.checkpoints_dir.parent / QUEUE_FOLDER)
 
     @contextmanager
     def changing(self) -> Iterator[None]:

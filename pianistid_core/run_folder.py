@@ -30,6 +30,7 @@ CONFIG_FILE = "config.yaml"
 REQUEST_FILE = "request.yaml"
 METRICS_FILE = "metrics.jsonl"
 QUEUED_FILE = "queued.json"
+QUEUE_FOLDER = "queue"
 PLACE_FILE = "place.json"
 STARTING = "starting"
 WAITING = "waiting in the queue"
@@ -176,10 +177,13 @@ class RunFolder:
         """The folder of the queue that the run was added to, and its entry there; the entry may be gone."""
         said = self._read_json(QUEUED_FILE) or {}
         folder, id = said.get("queue"), said.get("id")
-        # A run folder may come from somewhere else: its entry is a file of the queue, and nothing above it.
-        if not isinstance(folder, str) or not isinstance(id, str) or not is_plain_name(id):
+        if not isinstance(folder, str) or not isinstance(id, str):
             return None
-        return Path(os.path.normpath(self.path / folder)), id
+        # A run folder may come from somewhere else: it names a queue that is there, and a file in it, nothing else.
+        queue = Path(os.path.normpath(self.path / folder))
+        if not is_plain_name(id) or queue.name != QUEUE_FOLDER or not os.path.isdir(queue / "waiting"):
+            return None
+        return queue, id
 
     def _waits(self) -> bool:
         folder, id = self.queue_entry() or (None, "")

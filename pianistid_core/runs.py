@@ -36,6 +36,7 @@ from pianistid_core.atomic import replacing, write_atomically
 from pianistid_core.confusion import Confusion, RecordingOutcome
 from pianistid_core.errors import RunError
 from pianistid_core.metrics_log import Curves, finite_number, row_of, shared_log
+from pianistid_core.names import stays_inside
 from pianistid_core.run_folder import (
     CHECKPOINT,
     CONFIG_FILE,
@@ -149,7 +150,7 @@ class Run(RunFolder):
             When there is none of that name; the message lists close ones.
         """
         parts = id.split("/")
-        if len(parts) == 2 and all(part and not part.startswith(".") and "\\" not in part for part in parts):
+        if len(parts) == 2 and all(stays_inside(part) and not part.startswith(".") for part in parts):
             run = cls(checkpoints_dir / parts[0] / parts[1])
             if run.is_run():
                 return run
