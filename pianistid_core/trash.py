@@ -128,6 +128,11 @@ def empty(checkpoints_dir: Path, ids: Collection[str] | None = None) -> int:
     return n_removed
 
 
+def is_trash_id(name: str) -> bool:
+    """Whether a folder of that name in the trash is one of a discarded run."""
+    return _ID.fullmatch(name) is not None
+
+
 def _read(folder: Path) -> Discarded | None:
     try:
         data = parse_json((folder / _ABOUT).read_bytes())

@@ -29,6 +29,7 @@ __all__ = [
     "Skipped",
     "Source",
     "ZipSource",
+    "is_left_out",
     "open_source",
     "read_file",
     "shown",
@@ -388,6 +389,12 @@ def _member_ends(members: list[zipfile.ZipInfo], directory_start: int) -> dict[i
 
 def _suffix(member: zipfile.ZipInfo) -> str:
     return PurePosixPath(member.filename).suffix.lower()
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file of that name, with forward slashes, is hidden, the system's, or an archive in the archive."""
+    parts = PurePosixPath(name).parts
+    return any(map(_is_junk, parts)) or PurePosixPath(name).suffix.lower() in _NESTED_SUFFIXES
 
 
 def _is_junk(name: str) -> bool:
