@@ -3,15 +3,19 @@
 import logging
 from collections.abc import Callable
 
+import acts
 import jobs
 import state
-from guard import whole
+import who
+from acts import acting
 from pianistid_core import launch
+from pianistid_core.accounts import Role
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.places import Cluster
+from pianistid_core.run_starter import remember_starter
 from pianistid_core.runs import Run
 
 log = logging.getLogger(__name__)
@@ -19,17 +23,21 @@ log = logging.getLogger(__name__)
 DEMO_CONFIG = "demo.yaml"
 
 
-def attempt(action: Callable[[], object], done: str = "") -> bool:
-    """Does something that may fail, and keeps the sentence to show: for callbacks, which run before the page."""
+def attempt(action: Callable[[], object], done: str = "", *, about: str = "") -> bool:
+    """Does something that may fail, and keeps the sentence to show: for callbacks, which run before the page.
+
+    The audit log gets a line on how it ended, which names what it is `about`.
+    """
     try:
         action()
     except PianistIDError as error:
-        state.complain(str(error))
+        acts.refuse(str(error), about)
         return False
     except OSError as error:
         log.exception("the system refused")
-        state.complain(f"the system refused: {error.strerror or error}; look at the disk and try again")
+        acts.refuse(f"the system refused: {error.strerror or error}; look at the disk and try again", about)
         return False
+    acts.tell(about)
     if done:
         state.notify(done)
     return True
@@ -40,18 +48,20 @@ def demo_job(root: DataRoot) -> str:
     return f"demo:{root.path}"
 
 
-@whole
+@acting(Role.RUN, "demo")
 def start_demo_data(root: DataRoot) -> None:
     """Composes the demo's virtual pianists in the background."""
     jobs.start(demo_job(root), "Composing the demo's pianists", lambda progress: make_demo(root, progress=progress))
 
 
 def start_run(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
-    """Starts training in the background, here or on a cluster.
+    """Starts training in the background, here or on a cluster, and keeps who did.
 
     Raises: PianistIDError when the split or the run's folder is not right.
     """
-    return launch.start(config, root, cluster=cluster)
+    run = launch.start(config, root, cluster=cluster)
+    remember_starter(run, who.me().name)
+    return run
 
 
 def draft_from(config: RunConfig, base: str) -> None:

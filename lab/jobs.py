@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+import acts
 from pianistid_core.errors import PianistIDError
 from wording import plain, sentence
 
@@ -62,22 +63,29 @@ def forget(key: str) -> None:
     _jobs().pop(key, None)
 
 
-def start(key: str, title: str, work: Work) -> Job:
-    """Starts work in the background, unless the job of that name is running already."""
+def start(key: str, title: str, work: Work, *, about: str = "") -> Job:
+    """Starts work in the background, unless the job of that name is running already.
+
+    The audit log gets a line now and one when it has ended, which name what it is `about`.
+    """
+    act = acts.now()
     with _STARTING:  # a click in each of two tabs is one job
         found = find(key)
         if found is not None and found.running:
+            acts.tell(about, f"{found.title} is still going on")
             return found
         forget(key)  # so that it stands last, as the newest
         ended = [old for old, one in list(_jobs().items()) if not one.running]
         for old in ended[: max(0, len(ended) - MOST_ENDED)]:  # a page that never came back for its result
             forget(old)
         job = _jobs()[key] = Job(title)
-    threading.Thread(target=_work, args=(job, work), name=f"job {key}").start()
+    if act is not None:
+        act.tell(about, begun=True)
+    threading.Thread(target=_work, args=(job, work, act, about), name=f"job {key}").start()
     return job
 
 
-def _work(job: Job, work: Work) -> None:
+def _work(job: Job, work: Work, act: acts.Act | None, about: str) -> None:
     def progress(done: int, total: int) -> None:
         job.done, job.total = done, total
 
@@ -91,6 +99,8 @@ def _work(job: Job, work: Work) -> None:
         job.error = f"The system refused: {error.strerror or error}."
         log.exception("%s failed", job.title)
     finally:
+        if act is not None:
+            act.tell(about, job.error or "")
         job.finished.set()
 
 

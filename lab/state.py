@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+import who
 from drafts import Draft, DraftError, DraftStore
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 
 # Widgets whose value is in the address bar. They are shared by all pages, so each name has one meaning.
@@ -109,8 +111,13 @@ def refresh_draft() -> bool:
 
 
 def keep_draft() -> None:
-    """Writes the draft of this session to disk; a disk that refuses is named on the page, and nothing else is lost."""
+    """Writes the draft of this session to disk; a disk that refuses is named on the page, and nothing else is lost.
+
+    Who may only look keeps nothing: the Build page shows such a person what it could do, and no more.
+    """
     st.session_state.pop(_UNKEPT, None)
+    if not who.may(Role.RUN):
+        return
     try:
         draft_store().save(draft())
     except DraftError as error:

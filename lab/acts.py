@@ -1,0 +1,118 @@
+"""Callbacks that change something: who may call them, and the line that the audit log gets of each.
+
+`acting` stands where `guard.whole` stands for callbacks that only turn the page. It is what refuses: a widget that is
+disabled can still be sent by a browser that has been told to.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import state
+import who
+from guard import whole
+from pianistid_core import audit
+from pianistid_core.accounts import Role
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import DataRootError, PianistIDError
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+@dataclass
+class Act:
+    """Something that a person is doing: what the audit log calls it, and how many lines it has got of it."""
+
+    root: DataRoot | None
+    who: str
+    what: str
+    lines: int = 0
+
+    def tell(self, about: str = "", why: str = "", *, begun: bool = False, **details: Any) -> None:
+        """Writes down how it ended for one thing; `why` is the sentence of a refusal."""
+        self.lines += 1
+        if not self.what or self.root is None:
+            return
+        ended: audit.Ended = "refused" if why else "begun" if begun else "done"
+        audit.note(self.root, self.who, self.what, about, where=audit.LAB, ended=ended, why=why, **details)
+
+
+_NOW: ContextVar[Act | None] = ContextVar("act", default=None)
+
+
+def acting(role: Role, what: str = "") -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A callback that needs a role: refused without it, done to its end with it, and written down as `what`.
+
+    What it does to several things it says by `tell`, a line each; when it says nothing, it gets one line. Without
+    `what`, as for a draft that is typed, only a refusal is written down.
+    """
+
+    def decorate(callback: Callable[P, None]) -> Callable[P, None]:
+        @whole
+        @functools.wraps(callback)
+        def careful(*args: P.args, **kwargs: P.kwargs) -> None:
+            if _NOW.get() is not None:  # a part of what is being done already
+                callback(*args, **kwargs)
+                return
+            person = who.me()
+            if not who.may(role):
+                reason = refusal(role)
+                Act(_root(), person.name, what or callback.__name__.strip("_")).tell(why=reason)
+                state.complain(reason)
+                return
+            act = Act(_root(), person.name, what)
+            before = _NOW.set(act)
+            try:
+                callback(*args, **kwargs)
+            except (PianistIDError, OSError) as error:
+                act.tell(why=str(error))
+                raise
+            finally:
+                _NOW.reset(before)
+            if not act.lines:
+                act.tell()
+
+        return careful
+
+    return decorate
+
+
+def now() -> Act | None:
+    """What is being done at this moment; None outside of callbacks that act."""
+    return _NOW.get()
+
+
+def tell(about: str = "", why: str = "", **details: Any) -> None:
+    """Writes down how it ended for one thing, if something is being done."""
+    act = _NOW.get()
+    if act is not None:
+        act.tell(about, why, **details)
+
+
+def refuse(why: str, about: str = "") -> None:
+    """Says on the page and in the audit log why something was not done."""
+    state.complain(why)
+    tell(about, why)
+
+
+def refusal(role: Role) -> str:
+    """Why the person of this session may not do what needs a role."""
+    return f"this needs the role {role.label!r}, and yours is {who.me().role.label!r}; ask whoever administers this lab"
+
+
+def allowed(role: Role, help: str = "", *, off: bool = False) -> dict[str, Any]:
+    """`disabled` and `help` of a widget that needs a role; who has it not is told so in place of the help."""
+    if who.may(role):
+        return {"disabled": off, "help": help or None}
+    return {"disabled": True, "help": f"Needs the role {role.label}; yours is {who.me().role.label}. {help}".strip()}
+
+
+def _root() -> DataRoot | None:
+    try:
+        return state.data_root()
+    except DataRootError:  # what is in its place is said beside every page; a log there can be none
+        return None
