@@ -5,7 +5,6 @@ may show the same draft: each looks at the file's time before it changes anythin
 """
 
 import copy
-import hashlib
 import json
 import re
 import secrets
@@ -96,8 +95,7 @@ class DraftStore:
     """The drafts of one data root."""
 
     def __init__(self, root: DataRoot) -> None:
-        mark = hashlib.sha256(str(root.path).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        self.folder = root.cache_dir / "drafts" / mark
+        self.folder = root.drafts_dir
 
     def path(self, draft_id: str) -> Path:
         """The file of a draft.

@@ -169,6 +169,12 @@ class DataRoot:
         inside = self.path / "checkpoints"
         return inside if _can_write(inside) else self.cache_dir / "roots" / self.identity / "checkpoints"
 
+    @property
+    def drafts_dir(self) -> Path:
+        """Where the lab keeps what is typed into Build: in the cache, by the root's path."""
+        mark = hashlib.sha256(str(self.path).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        return self.cache_dir / "drafts" / mark
+
     def split_names(self) -> list[str]:
         """The names of all splits, sorted."""
         return sorted(
