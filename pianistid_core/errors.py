@@ -16,8 +16,10 @@
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     │   └── DamagedCheckpointError  one that is not as it was written
     ├── RunError             a run that is missing, busy or damaged
+    │   └── DiskFullError    a disk without room for what a run has to keep
     ├── ClusterError         a Ray cluster that cannot be reached or used
     ├── FilterError          a filter of runs that cannot be read
+    ├── AccessError          somebody may not come in or may not do this; or accounts that cannot be used
     ├── SoundError           the piano's sound cannot be made
     └── TrackingError        an experiment tracker that cannot be reached
 
@@ -110,8 +112,16 @@ class RunError(PianistIDError):
     """A run that is missing, already running, or damaged."""
 
 
+class DiskFullError(RunError):
+    """A disk without room for what a run has to keep."""
+
+
 class ClusterError(PianistIDError):
     """A Ray cluster that cannot be reached, does not answer, or cannot train a run."""
+
+
+class AccessError(PianistIDError):
+    """Something that a person may not do here, or accounts that cannot be read, made or kept."""
 
 
 class SoundError(PianistIDError):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from pianistid_core.config import RunConfig
-from pianistid_core.errors import DataError, MidiError
+from pianistid_core.errors import DataError, DiskFullError, MidiError
 from pianistid_core.learning import DivergedError, Learner
 from pianistid_core.run_log import FailureKind
 
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 # How torch says that memory ran out where it has no error of its own for it.
 _OF_DEVICE = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _OF_MACHINE = ("can't allocate memory", "not enough memory")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def failure_in_words(error: Exception, config: RunConfig, learner: Learner | None = None) -> str:
@@ -30,10 +33,23 @@ def failure_in_words(error: Exception, config: RunConfig, learner: Learner | Non
         return f"the device ran out of memory; {_smaller(error, config, learner)}"
     if _is_of_machine(error):
         return f"the machine ran out of memory; lower batch_size (now {config.batch_size}) or num_workers"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError):
+        return _of_file(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _of_file(error: OSError) -> str:
+    name, why = error.filename or "a file", error.strerror or error
+    if error.errno in _FULL:
         return "the disk is full; free some space and resume"
+    if error.errno == errno.EFBIG:
+        return f"{name} may not grow any further ({why}); raise the limit on the size of files and resume"
+    if error.errno in _NO_ACCESS:
+        return f"{name} cannot be used any more ({why}); give the user who trains access to its folder, and resume"
     if isinstance(error, FileNotFoundError):
-        return f"a file is missing: {error.filename}"
+        return f"a file is missing: {error.filename}; put it back and resume"
+    if error.errno == errno.EIO:
+        return f"the disk fails at {name} ({why}); see to the disk and resume"
     return f"{type(error).__name__}: {error}"
 
 
@@ -41,8 +57,10 @@ def failure_kind(error: Exception) -> FailureKind | None:
     """What kind of failure an error is; None when it is of no kind of its own."""
     if _is_of_device(error) or _is_of_machine(error):
         return "out of memory"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)):
         return "disk full"
+    if isinstance(error, OSError) and error.errno in _NO_ACCESS:
+        return "no access"
     if isinstance(error, FileNotFoundError):
         return "missing file"
     if isinstance(error, DivergedError):

@@ -10,12 +10,13 @@ from pianistid_core.config import RunConfig, flatten, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.evaluation import Metrics
 from pianistid_core.runs import Run, Status
+from pianistid_core.seals import SEALED_FORMAT
 from pianistid_core.tracking import Tracker, open_tracker
 
 log = logging.getLogger(__name__)
 
 FIGURE_EVERY_EPOCHS = 5
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = SEALED_FORMAT
 PROGRESS_EVERY_S = 0.5
 
 
@@ -76,8 +77,8 @@ class Keeper:
         self.run.save_json("evaluation/validation.json", metrics.to_dict())
         self.run.save_confusion("validation", metrics.confusion)
         self._tracker.log_figure(self.run.path / "figures" / "validation_confusionmatrix.png")
-        if self.run.checkpoints():
-            self._tracker.log_model(self.run.latest_checkpoint())
+        if checkpoints := self.run.checkpoints():
+            self._tracker.log_model(checkpoints[-1])
 
     def checkpoint(self, state: Mapping[str, Any]) -> Path | None:
         """Writes a checkpoint; its `epoch` and `batch` say where it goes on."""

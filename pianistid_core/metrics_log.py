@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
+from pianistid_core.atomic import flush_folder
+
 Row = Mapping[str, Any]
 
 MAX_ROWS = 1000
@@ -166,6 +168,49 @@ class MetricsLog:
 def shared_log(path: Path, max_rows: int = MAX_ROWS) -> MetricsLog:
     """The log of a file that everybody in this process shares, so that it is read once for all of them."""
     return MetricsLog(path, max_rows=max_rows)
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Appends a row in one write, and flushes it; what a torn last line left is taken away first.
+
+    Raises
+    ------
+    OSError
+        When there is no room for it; the file is then as it was.
+    ValueError
+        When a number of the row is not finite.
+    """
+    line = json.dumps(dict(row), allow_nan=False).encode() + b"\n"
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        end = _whole_lines(handle)
+        if end < os.lseek(handle, 0, os.SEEK_END):
+            os.ftruncate(handle, end)
+        try:
+            written = os.write(handle, line)
+            if written < len(line):
+                written += os.write(handle, line[written:])  # which says why
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, end)
+            raise
+    finally:
+        os.close(handle)
+    if end == 0:
+        flush_folder(path.parent)
+
+
+def _whole_lines(handle: int) -> int:
+    """How many bytes of an open file are whole lines."""
+    end = os.lseek(handle, 0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _TAIL_BYTES)
+        os.lseek(handle, start, os.SEEK_SET)
+        newline = os.read(handle, end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
 def last_row(path: Path) -> Row:

@@ -82,7 +82,7 @@ def config_to_resume(run: Run, root: DataRoot, *, overrides: Sequence[str] = ())
 
 
 def resumable_checkpoint(config: RunConfig, run: Run) -> Path | None:
-    """The checkpoint to go on from, if the config wants that and there is one.
+    """The checkpoint to go on from, if the config wants that, there is one, and it is whole: nobody has read it yet.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def resumable_checkpoint(config: RunConfig, run: Run) -> Path | None:
             f"run {run.id} was trained with another config (it differs in {', '.join(changed)}); choose another "
             "run name with --set run=NAME, or start over with --set checkpoint_cfg.load_checkpoints=false"
         )
-    return run.latest_checkpoint()
+    return run.checkpoints()[-1]
 
 
 def changed_since(run: Run, config: RunConfig) -> list[str]:

@@ -159,10 +159,10 @@ def chosen(lines: Iterable[LogLine], level: str | None = None, contains: str = "
 # --- why a run failed ------------------------------------------------------------------------------------------------
 
 FailureKind = Literal[
-    "out of memory", "loss is not a number", "missing file", "disk full", "killed", "bad data", "other"
+    "out of memory", "loss is not a number", "missing file", "disk full", "no access", "killed", "bad data", "other"
 ]
 FAILURE_KINDS: tuple[FailureKind, ...] = (
-    "out of memory", "loss is not a number", "missing file", "disk full", "killed", "bad data", "other",
+    "out of memory", "loss is not a number", "missing file", "disk full", "no access", "killed", "bad data", "other",
 )  # fmt: skip
 
 
@@ -180,6 +180,7 @@ class Failure:
 _SIGNS: tuple[tuple[FailureKind, re.Pattern[str]], ...] = (
     ("out of memory", re.compile(r"out of memory|MemoryError|can(?:'t|not) allocate memory|bad_alloc", re.I)),
     ("disk full", re.compile(r"disk is full|No space left on device|Disk quota exceeded|ENOSPC", re.I)),
+    ("no access", re.compile(r"Read-only file system|Permission denied", re.I)),
     ("loss is not a number", re.compile(r"the loss is (?:nan|-?inf)|training has diverged", re.I)),
     ("missing file", re.compile(r"a file is missing|FileNotFoundError|No such file or directory", re.I)),
     (
@@ -196,6 +197,7 @@ _HINTS: dict[FailureKind, str] = {
     "loss is not a number": "Lower optim_cfg.lr and start again, from the checkpoint before or from nothing.",
     "missing file": "Put the file back, or check the data set with `pianistid data check`, and resume.",
     "disk full": "Free some disk space, for instance by emptying the trash of runs, and resume.",
+    "no access": "Give the user who trains access to its folder, and resume.",
     "killed": "Resume to go on from its latest checkpoint.",
     "bad data": "Check the data set on the Data page or with `pianistid data check`, and start again.",
     "other": "The log says more; put right what it names, and resume.",

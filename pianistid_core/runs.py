@@ -10,7 +10,8 @@
     progress.json           where it is right now                    checkpoint_010_batch_00042.pth   in the middle
     metrics.jsonl           one line an epoch, appended              stop                     a request to stop
     environment.json, data.json, log.txt                             lock, launch.lock        who may train, start
-    labels.json             tags, note, star, archive
+    labels.json             tags, note, star, archive            checkpoint_010.pth.damaged   was passed over
+    .reserve                space for last words on a full disk
 
 What is plain, and how a run's state is derived from it, is in `run_folder`; this says what a training leaves.
 """
@@ -32,13 +33,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pianistid_core.atomic import replacing, write_atomically
+from pianistid_core.atomic import sweep, write_atomically
 from pianistid_core.confusion import Confusion, RecordingOutcome
 from pianistid_core.errors import RunError
-from pianistid_core.metrics_log import Curves, finite_number, row_of, shared_log
+from pianistid_core.kept_checkpoints import KeptCheckpoints
+from pianistid_core.metrics_log import Curves, append_row, finite_number, row_of, shared_log
 from pianistid_core.names import stays_inside
 from pianistid_core.run_folder import (
-    CHECKPOINT,
     CONFIG_FILE,
     METRICS_FILE,
     PLACE_FILE,
@@ -48,11 +49,9 @@ from pianistid_core.run_folder import (
     STATUSES,
     STOP_KINDS,
     WAITING,
-    RunFolder,
     RunState,
     Status,
     StopKind,
-    checkpoint_position,
     signal_name,
 )
 from pianistid_core.run_labels import RunLabels
@@ -91,7 +90,7 @@ class RunSummary:
     seconds: float = 0.0
 
 
-class Run(RunFolder):
+class Run(KeptCheckpoints):
     """One run: how it is found and made, and everything that a training leaves in its folder."""
 
     # --- find and make ---
@@ -167,11 +166,7 @@ class Run(RunFolder):
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends one epoch's row; numbers that are not finite are written as null."""
-        clean = {key: _finite(value) for key, value in row.items()}
-        with self.metrics_path.open("ab") as file:
-            file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_row(self.metrics_path, {key: _finite(value) for key, value in row.items()})
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a completed epoch, all of them, in order; a torn last line is passed over."""
@@ -261,52 +256,6 @@ class Run(RunFolder):
         found = chosen(self.log_lines(), level, contains)
         return found[-last:] if last > 0 else [], len(found)
 
-    # --- checkpoints ---
-
-    def latest_checkpoint(self) -> Path:
-        """The most trained checkpoint.
-
-        Raises
-        ------
-        RunError
-            When there is none yet.
-        """
-        checkpoints = self.checkpoints()
-        if not checkpoints:
-            raise RunError(f"run {self.id} has no checkpoint yet; train it first, or wait for its first one")
-        return checkpoints[-1]
-
-    def save_checkpoint(self, state: Mapping[str, Any], *, epoch: int, batch: int, keep_old: bool) -> Path:
-        """Writes a checkpoint after `epoch` epochs and `batch` batches of the next, whole or not at all."""
-        import torch
-
-        name = f"checkpoint_{epoch:03d}" + (f"_batch_{batch:05d}" if batch else "") + ".pth"
-        path = self.path / name
-        with replacing(path) as file:
-            torch.save(dict(state), file)
-        # A checkpoint in the middle of an epoch only serves to go on from; the next one replaces it.
-        for old in self.checkpoints():
-            if old != path and (not keep_old or checkpoint_position(old)[1]):
-                old.unlink(missing_ok=True)
-        return path
-
-    def delete_checkpoint(self, name: str) -> None:
-        """Removes one checkpoint.
-
-        Raises
-        ------
-        RunError
-            When there is none of that name, the run is running, or the folder is not one that this program made.
-        """
-        path = self.path / name
-        if not CHECKPOINT.fullmatch(name) or not path.is_file():
-            raise RunError(f"run {self.id} has no checkpoint {name!r}; it may have been deleted already")
-        if self.is_due():
-            raise RunError(f"run {self.id} is still running and goes on from its checkpoints; stop it first")
-        if not self.is_own():
-            raise RunError(f"{self.path} was not made by this program, so it is left alone; remove {name} yourself")
-        path.unlink(missing_ok=True)
-
     # --- what people say of it ---
 
     def labels(self) -> RunLabels:
@@ -375,6 +324,11 @@ class Run(RunFolder):
         """The disk space that the run takes."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
+    def sweep(self) -> None:
+        """Removes what trainers that were killed left half-written."""
+        for name in sweep(self.path):
+            log.info("run %s: %s was left half-written by a process that is gone, and is removed", self.id, name)
+
     def clear(self) -> None:
         """Removes what a training leaves behind, for one that starts again from nothing."""
         for folder in ("figures", "confusion", "evaluation", "ablation"):
@@ -382,6 +336,7 @@ class Run(RunFolder):
                 path.unlink()
         for path in [
             *self.checkpoints(),
+            *self.damaged_checkpoints(),
             *(self.path / name for name in (METRICS_FILE, "progress.json", "exit.json")),
         ]:
             path.unlink(missing_ok=True)

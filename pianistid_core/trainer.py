@@ -19,7 +19,6 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pianistid_core.batches import AnyBatch
-from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import PARTS, DataRoot
@@ -31,7 +30,7 @@ from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips
 from pianistid_core.loader import ClipDataset, Loader, ahead, make_loader
 from pianistid_core.models.chance import Share
 from pianistid_core.peers import Peers
-from pianistid_core.run_config import resumable_checkpoint
+from pianistid_core.resuming import saved_for
 from pianistid_core.runs import Run
 from pianistid_core.sharing import for_learner, joined_predictions, no_predictions, sharing
 from pianistid_core.stopping import Signalled, Stop, first_of, number_of
@@ -83,7 +82,7 @@ class Trainer:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         reset_peak_memory(device)
-        resumable = peers.from_first(lambda: _saved(config, run))
+        resumable = peers.from_first(lambda: saved_for(config, run))
 
         self.caches = {part: self._open_cache(root, part) for part in PARTS}
         fingerprints = {part: cache.fingerprint for part, cache in self.caches.items()}
@@ -378,12 +377,6 @@ class Trainer:
 
 
 # --- small parts -----------------------------------------------------------------------------------------------------
-
-
-def _saved(config: RunConfig, run: Run) -> tuple[str, dict[str, Any]] | None:
-    """The checkpoint that a run goes on from, by name and content."""
-    path = resumable_checkpoint(config, run)
-    return None if path is None else (path.name, read_checkpoint(path))
 
 
 def _noting(skipped: list[tuple[int, str]], batches: Iterator[AnyBatch]) -> Iterator[AnyBatch]:
