@@ -17,6 +17,8 @@ MAX_DEPTH = 30
 MAX_VALUES = 10_000
 MAX_DIGITS = 4000
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
     r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
@@ -62,6 +64,12 @@ class _Loader(yaml.SafeLoader):
     _depth = 0
     _values = 0
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        # While it looks ahead for a key, the scanner's work grows with the square of the brackets that are open.
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -69,7 +77,7 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _refusal("a tag (!...) is not accepted; write plain values", event)
         if self._depth >= MAX_DEPTH:
-            raise _refusal(f"nested more than {MAX_DEPTH} deep", event)
+            raise _refusal(_TOO_DEEP, event)
         self._values += 1
         if self._values > MAX_VALUES:
             raise _refusal(f"more than {MAX_VALUES:,} values", event)
@@ -152,9 +160,16 @@ def read_written_yaml(data: bytes) -> dict[str, Any]:
             values = yaml.load(data, _FastLoader)
         except (yaml.YAMLError, ValueError, RecursionError):
             values = None
-        if isinstance(values, dict):
+        if isinstance(values, dict) and not _is_deeper(values, MAX_DEPTH - 1):
             return values
     return read_yaml(data)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels <= 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def write_yaml(data: dict[str, Any]) -> str:
