@@ -28,6 +28,8 @@ COMMANDS = {
     "identify": "say who plays in a MIDI file",
     "runs": "list, find, label, show, stop, delete and export runs",
     "audit": "list who did what, when, and how it ended",
+    "backup": "pack a data root or some of its runs into one file, or check such a file",
+    "restore": "bring a backup, or an exported run, into a data root",
     "config": "check and show configs, and list those that ship with the project",
 }
 _MODULES = {
@@ -36,6 +38,7 @@ _MODULES = {
     "profile": "evaluation",
     "config": "configs",
     "train": "training",
+    "restore": "backup",
 }
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141

@@ -34,7 +34,7 @@ LEVELS = [
     ["run_index", "run_filter", "run_starter", "trash", "intervals", "places"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "peers"],
     ["mlflow_server", "sweep", "published", "queue_files", "learning", "resuming", "cluster", "cluster_trainer"],
-    ["failures", "keeping", "sharing"],
+    ["failures", "keeping", "sharing", "backups"],
     ["trainer"],
     ["training", "identify", "cluster_follower"],
     ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed"],
