@@ -10,13 +10,12 @@ from pianistid_core.config import RunConfig, flatten, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.evaluation import Metrics
 from pianistid_core.runs import Run, Status
-from pianistid_core.seals import SEALED_FORMAT
 from pianistid_core.tracking import Tracker, open_tracker
 
 log = logging.getLogger(__name__)
 
 FIGURE_EVERY_EPOCHS = 5
-CHECKPOINT_FORMAT = SEALED_FORMAT
+CHECKPOINT_FORMAT = 1
 PROGRESS_EVERY_S = 0.5
 
 

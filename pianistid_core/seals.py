@@ -6,8 +6,8 @@ over, torch in any version and program among them:
 
     ... the archive ... | end record, with the comment's length | "pianistid seal sha256 " | 64 hexadecimal digits
 
-The digits are those of every byte before them. A published checkpoint has no seal, and can only be told to be whole;
-of this program's own, `SEALED_FORMAT` is the first that must have one.
+The digits are those of every byte before them. What was hit in the seal itself is still known as a seal: by most of
+its mark, or by the length of the comment. A published checkpoint has none, and can only be told to be whole.
 """
 
 import hashlib
@@ -19,9 +19,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pianistid_core.errors import DamagedCheckpointError
-
-SEALED_FORMAT = 2
-"""The `format` that a checkpoint of this program says, from which on it has a seal."""
 
 _MARK = b"pianistid seal sha256 "
 _DIGITS = 64
@@ -120,20 +117,6 @@ def verify(path: Path) -> bool:
     return False
 
 
-def require_seal(saved_format: object, *, sealed: bool, name: str) -> None:
-    """Refuses a checkpoint that says a `format` which this program only writes with a seal, and has none.
-
-    Raises
-    ------
-    DamagedCheckpointError
-        When that is so.
-    """
-    if not sealed and isinstance(saved_format, int) and saved_format >= SEALED_FORMAT:
-        raise DamagedCheckpointError(
-            f"{name} is damaged: it was written with a checksum and has none now; copy it again, or take another"
-        )
-
-
 def _has_seal(file: BinaryIO, size: int) -> bool:
     if size < _SEAL_BYTES:
         return False
@@ -155,13 +138,14 @@ def _is_whole(file: BinaryIO, size: int) -> bool:
 
 
 def _ends_as_zip(file: BinaryIO, size: int) -> bool:
-    """Whether an end record stands where its own comment makes it the end of the file."""
+    """Whether an end record stands where its own comment makes it the end of the file, and was never a seal's."""
     file.seek(max(0, size - _END.size - _MOST_COMMENT))
     tail = file.read()
     at = tail.rfind(_END_SIGNATURE)
     while at >= 0:
-        if len(tail) - at >= _END.size and at + _END.size + _END.unpack_from(tail, at)[2] == len(tail):
-            return True
+        left = len(tail) - at - _END.size
+        if left >= 0 and left == _END.unpack_from(tail, at)[2]:
+            return left != _SEAL_BYTES
         at = tail.rfind(_END_SIGNATURE, 0, at)
     return False
 
