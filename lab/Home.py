@@ -1,30 +1,14 @@
-"""PianistID Lab: `streamlit run lab/Home.py`. The navigation table, and what stands beside every page."""
+"""PianistID Lab: `streamlit run lab/Home.py`. The pages, behind the gate."""
+
+import sys
 
 import streamlit as st
 
-import sidebar
-from guard import guarded
+from gate.server import ends_quietly, gate
+from pianistid_core.errors import PianistIDError
+from who import TICKET
 
-st.set_page_config(page_title="PianistID Lab", page_icon="🎹", layout="wide")
-
-PAGES = {
-    "": [st.Page("views/home.py", title="Home", icon=":material/home:", default=True)],
-    "Train": [
-        st.Page("views/data.py", title="Data", icon=":material/library_music:", url_path="data"),
-        st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
-        st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
-        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
-    ],
-    "Listen": [
-        st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),
-        st.Page("views/pianists.py", title="Pianists", icon=":material/groups:", url_path="pianists"),
-    ],
-    "Settings": [
-        st.Page("views/tracking.py", title="Tracking", icon=":material/timeline:", url_path="tracking"),
-        st.Page("views/cluster.py", title="Cluster", icon=":material/hub:", url_path="cluster"),
-    ],
-}
-page = st.navigation(PAGES, position="hidden")
-sidebar.draw(PAGES)
-with guarded():
-    page.run()
+try:
+    app = st.App("shell.py", middleware=[gate(TICKET)], lifespan=ends_quietly)
+except PianistIDError as error:
+    sys.exit(f"PianistID Lab is not served: {error}")

@@ -1,31 +1,63 @@
 """Who sits at the page, and what that person may do."""
 
-import getpass
-from dataclasses import dataclass
+from streamlit import config
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pianistid_core.accounts import Role
+from gate import sessions
+from pianistid_core.accounts import Person, Role
+from pianistid_core.errors import AccessError
 
+__all__ = ["TICKET", "Person", "end_session", "is_known", "may", "me"]
 
-@dataclass(frozen=True)
-class Person:
-    """Somebody at the page: a name, foreign text as any other, and a role."""
-
-    name: str
-    role: Role
+TICKET = "pianistid_ticket"  # under which Streamlit keeps what the gate says about a session
 
 
 def me() -> Person:
-    """The person of this session: on a lab that only this machine reaches and that has no accounts, its user."""
-    return Person(_user_of_the_machine(), Role.ADMINISTER)
+    """The person of this session: who has logged in; where nobody is asked, the user of the machine.
+
+    Raises: AccessError when the session has ended, or when this is no session of a page.
+    """
+    person = _person()
+    if person is None:
+        raise AccessError("you are not logged in any more: reload the page to log in")
+    return person
 
 
 def may(role: Role) -> bool:
-    """Whether the person of this session has at least a role."""
-    return me().role >= role
+    """Whether the person of this session has at least a role; nobody has none."""
+    person = _person()
+    return person is not None and person.role >= role
 
 
-def _user_of_the_machine() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number and no name
-        return "somebody at this machine"
+def is_known() -> bool:
+    """Whether the person of this session has logged in, and so can log out."""
+    served = sessions.served()
+    return served is not None and served.asks()
+
+
+def end_session() -> None:
+    """Ends the session of this person everywhere."""
+    served, ticket = sessions.served(), _said().get(TICKET)
+    if served is not None and isinstance(ticket, str):
+        served.end(ticket)
+
+
+def _person() -> Person | None:
+    served, said = sessions.served(), _said()
+    if served is not None:
+        ticket = said.get(TICKET)
+        return served.person(ticket if isinstance(ticket, str) else None)
+    # No gate stands before this process. In a test of a page (AppTest) there is no network either, and the test may say
+    # who sits there; a page that a server shows past the gate belongs to nobody.
+    if not config.get_option("global.appTest"):
+        return None
+    name, role = said.get("name"), said.get("role")
+    if isinstance(name, str) and isinstance(role, str):
+        return Person(name, Role.named(role))
+    return Person(sessions.user_of_the_machine(), Role.ADMINISTER)
+
+
+def _said() -> dict[str, object]:
+    """What the session's first request said about its person, which Streamlit keeps."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return dict(context.user_info) if context is not None else {}

@@ -14,7 +14,7 @@ from pianistid_core.datasets.root import DataRoot
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Confusion, Run
 
-HOME = Path(__file__).resolve().parent.parent / "lab" / "Home.py"
+HOME = Path(__file__).resolve().parent.parent / "lab" / "shell.py"
 PAGES = (
     "views/home.py",
     "views/data.py",

@@ -15,7 +15,7 @@ CORE = ROOT / "pianistid_core"
 # From the ground up; a module may import those of lower levels, and its own subpackage.
 LEVELS = [
     ["errors", "atomic", "reserve", "processes", "names", "strict_json", "masking"],
-    ["strict_yaml", "fields", "seals", "accounts", "exposure"],
+    ["ladder", "heartbeat", "strict_yaml", "fields", "seals", "outline", "accounts", "exposure"],
     ["schema"],
     ["midi", "compiled_chance", "compiled_midi"],
     ["packed_notes", "rolls"],

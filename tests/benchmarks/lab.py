@@ -116,7 +116,7 @@ def reruns(folder: Path) -> None:
     make_demo(root, recordings_per_pianist=4)
     many_runs(root.path, N_RUNS)
     os.environ |= {"PIANISTID_HOME": str(root.path), "PIANISTID_CACHE": str(root.cache_dir)}
-    at = AppTest.from_file(str(REPOSITORY / "lab" / "Home.py"), default_timeout=120).run()
+    at = AppTest.from_file(str(REPOSITORY / "lab" / "shell.py"), default_timeout=120).run()
     for page in PAGES:
         at.switch_page(page).run()
     for page in PAGES:

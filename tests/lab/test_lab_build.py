@@ -608,7 +608,7 @@ def test_the_page_does_not_load_torch(root: DataRoot) -> None:
     code = (
         "import sys; sys.path.insert(0, 'lab')\n"
         "from streamlit.testing.v1 import AppTest\n"
-        "at = AppTest.from_file('lab/Home.py', default_timeout=60); at.run(); at.switch_page('views/build.py').run()\n"
+        "at = AppTest.from_file('lab/shell.py', default_timeout=60); at.run(); at.switch_page('views/build.py').run()\n"
         "assert not at.exception\n"
         "print('torch' in sys.modules)"
     )

@@ -1,0 +1,137 @@
+"""Logging in and out: the form, the tries it allows, the cookie it sets and takes away."""
+
+import asyncio
+import logging
+from urllib.parse import parse_qs, quote
+
+from anyio import to_thread
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Receive
+
+from gate import organisation
+from gate.attempts import Attempts
+from gate.login_page import again_page, login_page
+from gate.requests import COOKIE, LOGIN, LOGOUT, Visit, safe_path
+from gate.sessions import LASTS_S, Sessions
+from pianistid_core.accounts import LONGEST_NAME, LONGEST_PASSWORD
+from pianistid_core.errors import AccessError
+
+log = logging.getLogger(__name__)
+
+_LARGEST_FORM = 1 << 14
+_HASHES_AT_ONCE = 2  # each takes a core and 32 MiB
+_WRONG = "Name and password do not belong together."
+
+
+class Login:
+    """What is answered at /login and /logout, and to whoever has not logged in yet."""
+
+    def __init__(self, sessions: Sessions, base: str, *, members: bool) -> None:
+        self._sessions = sessions
+        self._base = base
+        self._members = members
+        self._attempts = Attempts()
+        self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
+
+    def first(self, visit: Visit) -> Response:
+        """The way to the login, for a browser that asks for a page."""
+        if visit.is_from_elsewhere:
+            return HTMLResponse(again_page(self._base + visit.here))
+        return self._to(f"{LOGIN}?next={quote(visit.here, safe='/')}")
+
+    async def answer(self, visit: Visit, ticket: str | None, receive: Receive) -> Response:
+        """The answer at /login or /logout to somebody who holds a ticket, or to a stranger."""
+        if visit.path == LOGOUT:
+            return self._log_out(visit, ticket) if visit.method == "POST" else self._to("/")
+        if visit.method == "POST":
+            return await self._log_in(visit, await _form(visit, receive))
+        following = safe_path(visit.connection.query_params.get("next", "/"))
+        return self._to(following) if ticket else self._page(following)
+
+    async def _log_in(self, visit: Visit, form: dict[str, str]) -> Response:
+        name, password = form.get("name", ""), form.get("password", "")
+        following = safe_path(form.get("next", "/"))
+        if not name or len(name) > LONGEST_NAME or not password or len(password) > LONGEST_PASSWORD:
+            return self._page(following, name, _WRONG, 401)
+        waits = self._attempts.begin(name, visit.address)
+        if waits > 0:
+            seconds = int(waits) + 1
+            page = self._page(following, name, f"Too many tries failed. Wait {seconds} s and try again.", 429)
+            page.headers["Retry-After"] = str(seconds)
+            return page
+        try:
+            accounts = self._sessions.accounts()
+        except AccessError as error:  # a stranger need not know where the file lies
+            log.error("nobody can log in: %s", error)
+            return self._page(following, name, "Nobody can log in: the lab's accounts cannot be read.", 503)
+        async with self._hashing:
+            account = await to_thread.run_sync(accounts.check, name, password)
+        if account is None:
+            return self._page(following, name, _WRONG, 401)
+        self._attempts.succeeded(name, visit.address)
+        self._end_old(visit)
+        page = self._to(following)
+        self._set_cookie(page, visit, self._sessions.open(account), int(LASTS_S))
+        return page
+
+    def _log_out(self, visit: Visit, ticket: str | None) -> Response:
+        by_password = self._sessions.find(visit.cookies.get(COOKIE, "")) is not None
+        if ticket:
+            self._sessions.end(ticket)
+        page = self._to(LOGIN if by_password or not self._members else organisation.LOGOUT)
+        self._set_cookie(page, visit, "", 0)
+        return page
+
+    def _end_old(self, visit: Visit) -> None:
+        """Ends the session that a browser had before it logs in anew."""
+        old = self._sessions.find(visit.cookies.get(COOKIE, ""))
+        if old is not None:
+            self._sessions.end(old.ticket)
+
+    def _page(self, following: str, name: str = "", problem: str = "", status: int = 200) -> Response:
+        try:
+            passwords = bool(self._sessions.accounts().people) or not self._members
+        except AccessError:
+            passwords = True
+        page = login_page(
+            action=self._base + LOGIN,
+            following=following,
+            name=name,
+            problem=problem,
+            passwords=passwords,
+            links=organisation.login_links(self._base) if self._members else (),
+        )
+        return HTMLResponse(page, status_code=status)
+
+    def _to(self, path: str) -> Response:
+        return RedirectResponse(self._base + path, status_code=303)
+
+    def _set_cookie(self, page: Response, visit: Visit, token: str, lasts_s: int) -> None:
+        page.set_cookie(
+            COOKIE,
+            token,
+            max_age=lasts_s,
+            path=self._base or "/",
+            httponly=True,
+            samesite="strict",
+            secure=visit.is_secure,
+        )
+
+
+async def _form(visit: Visit, receive: Receive) -> dict[str, str]:
+    """The fields of a form; empty when it is no such form, or larger than a name and a password can be."""
+    if visit.connection.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
+        return {}
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > _LARGEST_FORM or message["type"] == "http.disconnect":
+            return {}
+        if not message.get("more_body"):
+            break
+    try:
+        fields = parse_qs(body.decode("ascii"), max_num_fields=8, keep_blank_values=True)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in fields.items()}
