@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import InvalidNotesError, MidiError
 
 FloatArray = npt.NDArray[np.float64]
@@ -243,7 +244,7 @@ def write_midi(notes: Notes, path: str | Path | None = None) -> bytes:
     body = b"".join([_WRITTEN_TEMPO, body[:first], b"\x90" if deltas else b"", body[first:], b"\x00\xff\x2f\x00"])
     data = _WRITTEN_HEADER + len(body).to_bytes(4, "big") + body
     if path is not None:
-        Path(path).write_bytes(data)
+        write_atomically(Path(path), data, durable=False)  # one of many clips, as a rule
     return data
 
 

@@ -1,5 +1,6 @@
 """Metrics as they grow: nothing is read twice, nothing half-written is shown, and a look costs the same for ever."""
 
+import errno
 import json
 import os
 import threading
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pianistid_core.metrics_log import MAX_LINE_BYTES, Curves, MetricsLog, last_row, shared_log
+from pianistid_core.metrics_log import MAX_LINE_BYTES, Curves, MetricsLog, append_row, last_row, shared_log
 from pianistid_core.runs import Run
 
 
@@ -47,6 +48,37 @@ def test_only_what_was_appended_is_read(path: Path) -> None:
     append(path, line(401, test_loss=0.0))
     assert log.refresh().n_rows == 401
     assert log.bytes_read - before < 1000 and log.reread == 0
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 900])
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"epoch": 9, "wor', b"x" * 40_000])
+def test_a_torn_last_line_is_taken_away_before_the_next_row(path: Path, before: int, torn: bytes) -> None:
+    whole = b"".join(line(epoch, words="y" * 20) for epoch in range(before))
+    append(path, whole + torn)
+    assert MetricsLog(path).refresh().n_rows == before
+    append_row(path, {"epoch": before, "test_loss": 0.5})
+    assert path.read_bytes() == whole + b'{"epoch": %d, "test_loss": 0.5}\n' % before
+
+
+def test_a_row_is_one_write_at_the_end_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_row(path, {"epoch": 1})
+    really, written = os.write, []
+
+    def filling(handle: int, data: bytes) -> int:
+        written.append(bytes(data))
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(handle, data if len(written) == 1 else data[:4])  # a short write is how a disk fills
+
+    monkeypatch.setattr(os, "write", filling)
+    append_row(path, {"epoch": 2})
+    assert written == [line(2)]
+    with pytest.raises(OSError, match="No space left"):
+        append_row(path, {"epoch": 3})
+    monkeypatch.undo()
+    assert path.read_bytes() == line(1) + line(2)
+    append_row(path, {"epoch": 3})
+    assert MetricsLog(path).refresh().n_rows == 3
 
 
 def work_of_a_refresh(path: Path, n_rows: int) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
@@ -210,26 +209,6 @@ def test_a_name_that_is_no_matrix_gives_none(run: Run, name: str) -> None:
     assert run.confusion(name) is None
 
 
-def test_the_latest_checkpoint_is_the_most_trained(run: Run) -> None:
-    with pytest.raises(RunError, match="no checkpoint"):
-        run.latest_checkpoint()
-    state = {"model_state_dict": {"w": torch.zeros(2)}}
-    run.save_checkpoint(state, epoch=1, batch=0, keep_old=True)
-    middle = run.save_checkpoint(state, epoch=1, batch=4, keep_old=True)
-    assert run.latest_checkpoint() == middle
-    run.save_checkpoint(state, epoch=10, batch=0, keep_old=True)
-    assert [path.name for path in run.checkpoints()] == ["checkpoint_001.pth", "checkpoint_010.pth"]
-    run.save_checkpoint(state, epoch=11, batch=0, keep_old=False)
-    assert [path.name for path in run.checkpoints()] == ["checkpoint_011.pth"]
-
-
-def test_a_checkpoint_that_fails_to_be_written_leaves_the_last_one(run: Run) -> None:
-    run.save_checkpoint({"model_state_dict": {}}, epoch=1, batch=0, keep_old=False)
-    with pytest.raises(Exception, match="pickle"):
-        run.save_checkpoint({"bad": lambda: None}, epoch=2, batch=0, keep_old=False)
-    assert [path.name for path in run.path.glob("*checkpoint*")] == ["checkpoint_001.pth"]
-
-
 def test_the_log_shows_what_a_terminal_would(run: Run) -> None:
     (run.path / "log.txt").write_text("one\n10 %\r50 %\r100 %\ntwo\n")
     assert run.log_tail(2) == "100 %\ntwo"
@@ -419,20 +398,6 @@ def test_labels_of_a_run_that_is_gone_are_refused(run: Run) -> None:
 def test_damaged_labels_are_none(run: Run, content: str) -> None:
     (run.path / "labels.json").write_text(content)
     assert run.labels() == RunLabels()
-
-
-def test_a_checkpoint_can_be_deleted_unless_the_run_needs_it(run: Run) -> None:
-    for epoch in (1, 2):
-        run.save_checkpoint({"model_state_dict": {}}, epoch=epoch, batch=0, keep_old=True)
-    for name in ("checkpoint_003.pth", "../run/checkpoint_001.pth", "run.json", ""):
-        with pytest.raises(RunError, match="no checkpoint"):
-            run.delete_checkpoint(name)
-    run.set_state("running", epochs=3, process=ProcessIdentity.of())
-    with pytest.raises(RunError, match="still running"):
-        run.delete_checkpoint("checkpoint_001.pth")
-    run.set_state("stopped", epochs=3)
-    run.delete_checkpoint("checkpoint_001.pth")
-    assert [path.name for path in run.checkpoints()] == ["checkpoint_002.pth"]
 
 
 def test_a_stop_is_asked_for_and_forgotten(run: Run) -> None:

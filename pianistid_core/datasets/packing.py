@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from pianistid_core.atomic import write_atomically
 from pianistid_core.strict_json import parse_json
 
 __all__ = ["ArrayFile", "Strings", "Texts", "TextsFile", "checksum", "mapped", "read_sealed", "write_sealed"]
@@ -138,7 +139,7 @@ def checksum(path: Path) -> int:
 
 def write_sealed(path: Path, facts: dict[str, Any]) -> None:
     """Writes plain data as JSON, with a checksum of it. Raises: OSError."""
-    path.write_text(json.dumps({"checksum": _seal(facts), "facts": facts}))
+    write_atomically(path, json.dumps({"checksum": _seal(facts), "facts": facts}).encode())
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
