@@ -17,7 +17,7 @@ from guard import whole
 from pianistid_core import audit
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import DataRootError, PianistIDError
+from pianistid_core.errors import AccessError, DataRootError, PianistIDError
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -58,7 +58,11 @@ def acting(role: Role, what: str = "") -> Callable[[Callable[P, None]], Callable
             if _NOW.get() is not None:  # a part of what is being done already
                 callback(*args, **kwargs)
                 return
-            person = who.me()
+            try:
+                person = who.me()
+            except AccessError as error:  # the session has ended since the page was drawn
+                state.complain(str(error))
+                return
             if not who.may(role):
                 reason = refusal(role)
                 Act(_root(), person.name, what or callback.__name__.strip("_")).tell(why=reason)
@@ -108,7 +112,7 @@ def allowed(role: Role, help: str = "", *, off: bool = False) -> dict[str, Any]:
     """`disabled` and `help` of a widget that needs a role; who has it not is told so in place of the help."""
     if who.may(role):
         return {"disabled": off, "help": help or None}
-    return {"disabled": True, "help": f"Needs the role {role.label}; yours is {who.me().role.label}. {help}".strip()}
+    return {"disabled": True, "help": f"Needs the role {role.label}. {help}".strip()}
 
 
 def _root() -> DataRoot | None:

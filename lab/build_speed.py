@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
+import acts
 import build_preflight
 import build_start
 import cached
 import forms
 import state
-from guard import whole
+from acts import acting
+from pianistid_core.accounts import Role
 from pianistid_core.config import RunConfig, difference
 from pianistid_core.preflight import Speed
 from pianistid_core.preflight_speed import KINDS, Reached, reached
@@ -31,7 +33,7 @@ def _now() -> dict[str, object]:
     return {key: forms.get(state.draft().values, key, default) for key, default in AS_REFERENCE.items()}
 
 
-@whole
+@acting(Role.RUN)
 def _switched(key: str) -> None:
     state.refresh_draft()
     draft = state.draft()
@@ -41,7 +43,7 @@ def _switched(key: str) -> None:
     state.keep_draft()
 
 
-@whole
+@acting(Role.RUN)
 def _compare() -> None:
     state.refresh_draft()
     config, _ = build_start.check()
@@ -57,12 +59,16 @@ def draw(config: RunConfig | None, tried: build_preflight.Standing) -> None:
         switch, button = st.columns([3, 2], vertical_alignment="center")
         switch.toggle(
             "Fast", key=key, value=_now() == dict(fast), on_change=_switched, args=(key,),
-            help="Other arithmetic, the same experiment. Off computes as the reference did; Undo takes it back.",
+            **acts.allowed(
+                Role.RUN, "Other arithmetic, the same experiment. Off computes as the reference did; Undo reverts it."
+            ),
         )  # fmt: skip
         button.button(
             "Compare both", key="speed_compare", icon=":material/speed:", on_click=_compare,
-            disabled=config is None or tried.running,
-            help="A preflight that also takes a few steps of each kind and measures their time and memory.",
+            **acts.allowed(
+                Role.RUN, "A preflight that also takes a few steps of each kind and measures their time and memory.",
+                off=config is None or tried.running,
+            ),
         )  # fmt: skip
         st.caption(plain(_what_it_changes(fast, _now()), 400))
         if config is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 import actions
+import acts
 import build_form
 import build_preflight
 import build_sweep
@@ -14,11 +15,14 @@ import cached
 import cluster_view
 import data_check
 import state
-from guard import whole
+import who
+from acts import acting
+from pianistid_core.accounts import Role
 from pianistid_core.config import RunConfig, parse_config
 from pianistid_core.errors import ConfigError, Fault, PianistIDError, RunError
 from pianistid_core.names import MAX_CHARACTERS
 from pianistid_core.run_config import changed_since, run_for
+from pianistid_core.run_starter import remember_starter
 from pianistid_core.runs import Run
 from wording import count, listed, plain, sentence
 
@@ -40,24 +44,48 @@ def check() -> tuple[RunConfig | None, list[Fault]]:
     return config, []
 
 
-@whole
 def _with_config(action: Callable[[RunConfig], None]) -> None:
     """Does something with the config as it stands when the button is pressed, in this tab or another."""
     state.refresh_draft()
     config, faults = check()
     if config is None:
-        state.complain(build_form.summary(faults))
+        acts.refuse(build_form.summary(faults))
         return
     try:
         action(config)
     except PianistIDError as error:
-        state.complain(str(error))
+        acts.refuse(str(error), f"{config.experiment}/{config.run}")
         state.notify(str(error))  # the page may be scrolled away from its top
+
+
+@acting(Role.RUN)
+def preflight() -> None:
+    """Tries the config."""
+    _with_config(build_preflight.start)
+
+
+@acting(Role.RUN, "start")
+def start() -> None:
+    """Starts a run of the config."""
+    _with_config(_start)
+
+
+@acting(Role.RUN, "queue add")
+def queue_one() -> None:
+    """Puts a run of the config into the queue."""
+    _with_config(_queue)
+
+
+@acting(Role.RUN, "queue add")
+def queue_sweep() -> None:
+    """Puts the runs of the sweep into the queue."""
+    _with_config(_queue_sweep)
 
 
 def _start(config: RunConfig) -> None:
     _refuse_taken(config)
     run = actions.start_run(config, state.data_root(), cluster=cluster_view.chosen_cluster(state.data_root()))
+    acts.tell(run.id)
     st.session_state[_STARTED] = (run.id, str(run.path))
 
 
@@ -65,6 +93,7 @@ def _queue(config: RunConfig) -> None:
     _refuse_taken(config)
     queue = cached.run_queue(state.data_root())
     (entry,) = queue.add([config], cluster=cluster_view.chosen_cluster(state.data_root()))
+    _sign([config])
     place = [waiting.id for waiting in queue.entries()]
     n = place.index(entry.id) + 1 if entry.id in place else 0
     where = f"as number {n}" if n > 1 else "and starts next" if n else "and is starting"
@@ -76,13 +105,22 @@ def _queue_sweep(config: RunConfig) -> None:
     fields = build_form.fields_of_draft(())
     found = build_sweep.plan(config, state.draft().sweep, {info.key: info for info in fields.all})
     if not found.runs:
-        state.complain("the sweep has faults or is empty; look at it again")
+        acts.refuse("the sweep has faults or is empty; look at it again")
         return
     cluster = cluster_view.chosen_cluster(state.data_root())
     added = cached.run_queue(state.data_root()).add(found.runs, cluster=cluster)
+    _sign(found.runs)
     st.session_state[_NEWS] = (
         f"{count(len(added), 'run')} of the sweep {'is' if len(added) == 1 else 'are'} in the queue{_paused()}."
     )
+
+
+def _sign(configs: Sequence[RunConfig]) -> None:
+    """Keeps who queued runs, in each and in the audit log."""
+    for config in configs:
+        run = run_for(config, state.data_root())
+        remember_starter(run, who.me().name)
+        acts.tell(run.id)
 
 
 def _paused() -> str:
@@ -116,23 +154,32 @@ def draw_bar(config: RunConfig | None, faults: Sequence[Fault], tried: build_pre
                 st.markdown(f":green[:material/check_circle:] **{name}** is sound")
             st.caption(plain(tried.in_words()))
         st.button(
-            "Preflight", key="preflight_go", icon=":material/flight_takeoff:", disabled=not sound or tried.running,
-            on_click=_with_config, args=(build_preflight.start,),
-            help="Tries everything the run will do for a few seconds, and measures how long the whole will take.",
+            "Preflight", key="preflight_go", icon=":material/flight_takeoff:", on_click=preflight,
+            **acts.allowed(
+                Role.RUN,
+                "Tries everything the run will do for a few seconds, and measures how long the whole will take.",
+                off=not sound or tried.running,
+            ),
         )  # fmt: skip
         st.button(
             "Sweep", key="sweep_toggle", icon=":material/grid_view:", on_click=build_sweep.toggle,
-            help="Several values for up to two settings, or several seeds: many runs from one form.",
+            **acts.allowed(
+                Role.RUN, "Several values for up to two settings, or several seeds: many runs from one form."
+            ),
         )  # fmt: skip
         st.button(
-            "Queue", key="queue", icon=":material/playlist_add:", disabled=not sound,
-            on_click=_with_config, args=(_queue,),
-            help="Adds it to the queue: it starts when those before it have ended, with the settings as they are now.",
+            "Queue", key="queue", icon=":material/playlist_add:", on_click=queue_one,
+            **acts.allowed(
+                Role.RUN,
+                "Adds it to the queue: it starts when those before it have ended, with the settings as they are now.",
+                off=not sound,
+            ),
         )  # fmt: skip
         st.button(
-            "Start now", key="start", type="primary", icon=":material/play_arrow:", disabled=not sound,
-            on_click=_with_config, args=(_start,),
-            help="Starts training at once, in the background, and opens the run.",
+            "Start now", key="start", type="primary", icon=":material/play_arrow:", on_click=start,
+            **acts.allowed(
+                Role.RUN, "Starts training at once, in the background, and opens the run.", off=not sound
+            ),
         )  # fmt: skip
 
 
@@ -140,8 +187,8 @@ def draw_queue_sweep(found: build_sweep.Plan) -> None:
     """The click that queues a whole sweep."""
     st.button(
         f"Add {count(len(found.runs), 'run')} to the queue", key="queue_sweep", type="primary",
-        icon=":material/playlist_add:", on_click=_with_config, args=(_queue_sweep,),
-        help=cluster_view.order_of(cluster_view.chosen_cluster(state.data_root())),
+        icon=":material/playlist_add:", on_click=queue_sweep,
+        **acts.allowed(Role.RUN, cluster_view.order_of(cluster_view.chosen_cluster(state.data_root()))),
     )  # fmt: skip
 
 
@@ -201,7 +248,7 @@ def free_name(config: RunConfig) -> str:
     return next(name for n in itertools.count(2) if not (folder / (name := f"{base}-{n}")).exists())
 
 
-@whole
+@acting(Role.RUN)
 def rename(name: str) -> None:
     """Gives the run of the form another name."""
     state.refresh_draft()
@@ -223,7 +270,7 @@ def draw_name_taken(config: RunConfig) -> None:
         name = free_name(config)
         st.button(
             f"Name it {plain(name, 60)}", key="rename", type="tertiary", icon=":material/edit:", on_click=rename,
-            args=(name,), help="Leaves that run as it is, and gives this one a name of its own.",
+            args=(name,), **acts.allowed(Role.RUN, "Leaves that run as it is, and gives this one a name of its own."),
         )  # fmt: skip
 
 

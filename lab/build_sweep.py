@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+import acts
 import build_preflight
 import state
+from acts import acting
 from build_form import Fields
 from drafts import SweepText
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.config import RunConfig, flatten
 from pianistid_core.errors import ConfigError, Fault
 from pianistid_core.schema import FieldInfo
@@ -93,7 +95,7 @@ def choices(fields: Sequence[FieldInfo], now: Mapping[str, Any]) -> dict[str, st
     return shown
 
 
-@whole
+@acting(Role.RUN)
 def _typed(position: int, part: int, key: str) -> None:
     state.refresh_draft()
     sweep_text = state.draft().sweep
@@ -103,14 +105,14 @@ def _typed(position: int, part: int, key: str) -> None:
     state.keep_draft()
 
 
-@whole
+@acting(Role.RUN)
 def _typed_seeds(key: str) -> None:
     state.refresh_draft()
     state.draft().sweep.seeds = (st.session_state.get(key) or "")[:_MOST_CHARACTERS]
     state.keep_draft()
 
 
-@whole
+@acting(Role.RUN)
 def toggle() -> None:
     """Opens or closes the sweep."""
     state.refresh_draft()
@@ -151,19 +153,24 @@ def _draw_inputs(fields: Fields) -> None:
             ("Setting to vary", "A second one")[position], options, index=options.index(key), key=f"{name}:key",
             format_func=lambda option: known.get(option, option) or "none", on_change=_typed,
             args=(position, 0, f"{name}:key"),
-            help="Which setting takes several values. Type to search.",
+            **acts.allowed(Role.RUN, "Which setting takes several values. Type to search."),
         )  # fmt: skip
         info = by_key.get(key)
         what.text_input(
             "Its values" if position == 0 else "Values of the second", value=values, key=f"{name}:values",
             placeholder=f"such as {example(info, fields.now.get(key))}" if info else "choose a setting first",
-            on_change=_typed, args=(position, 1, f"{name}:values"), disabled=info is None,
-            help="Separated by commas. For whole numbers 1..5 means 1 to 5.",
+            on_change=_typed, args=(position, 1, f"{name}:values"),
+            **acts.allowed(
+                Role.RUN, "Separated by commas. For whole numbers 1..5 means 1 to 5.", off=info is None
+            ),
         )  # fmt: skip
     st.text_input(
         "Seeds", value=draft.sweep.seeds, key=f"{prefix}:seeds", placeholder="such as 1..3", on_change=_typed_seeds,
         args=(f"{prefix}:seeds",),
-        help="Several seeds show how far results differ by chance alone; three is the least that says something.",
+        **acts.allowed(
+            Role.RUN,
+            "Several seeds show how far results differ by chance alone; three is the least that says something.",
+        ),
     )  # fmt: skip
 
 

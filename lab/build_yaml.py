@@ -6,9 +6,11 @@ import pandas as pd
 import streamlit as st
 import yaml
 
+import acts
 import bases
 import state
-from guard import whole
+from acts import acting
+from pianistid_core.accounts import Role
 from pianistid_core.config import RunConfig, difference, parse_config, to_yaml
 from pianistid_core.errors import ConfigError, PianistIDError
 from pianistid_core.schema import read_yaml, write_yaml
@@ -71,12 +73,12 @@ def take_yaml(text: str, source: str) -> bool:
     return True
 
 
-@whole
+@acting(Role.RUN)
 def _edited(key: str) -> None:
     take_yaml(st.session_state[key], "the YAML")
 
 
-@whole
+@acting(Role.RUN)
 def _uploaded(key: str) -> None:
     given = st.session_state.get(key)
     if given is None:
@@ -86,7 +88,7 @@ def _uploaded(key: str) -> None:
     take_yaml(text, one_line(given.name, 100))
 
 
-@whole
+@acting(Role.RUN)
 def _back_to_the_form() -> None:
     state.draft().drop_text()
     state.keep_draft()
@@ -123,7 +125,10 @@ def _draw_yaml(config: RunConfig | None) -> None:
         _draw_yaml_faults(draft.yaml_faults)
     st.container(key="yaml_box").text_area(
         "YAML", key=key, height=560, on_change=_edited, args=(key,), label_visibility="collapsed",
-        help="Edit or paste, then press Ctrl+Enter or leave the box: the form follows. The form's changes show here.",
+        **acts.allowed(
+            Role.RUN,
+            "Edit or paste, then press Ctrl+Enter or leave the box: the form follows. The form's changes show here.",
+        ),
     )  # fmt: skip
     st.caption("Edit or paste, then press Ctrl+Enter: the form follows.")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -137,7 +142,8 @@ def _draw_yaml(config: RunConfig | None) -> None:
             inbox = f"yaml_in:{draft.id}:{draft.generation}"
             st.file_uploader(
                 "A config as YAML", type=["yaml", "yml"], key=inbox, on_change=_uploaded, args=(inbox,),
-                max_upload_size=1, help="Any config of this project; the form follows it. At most 100 kB.",
+                max_upload_size=1,
+                **acts.allowed(Role.RUN, "Any config of this project; the form follows it. At most 100 kB."),
             )  # fmt: skip
 
 
@@ -149,7 +155,7 @@ def _draw_yaml_faults(faults: Iterable[str]) -> None:
     )
     st.button(
         "Back to the form's YAML", key="drop_yaml", icon=":material/undo:", on_click=_back_to_the_form,
-        help="Drops this text and shows the form's YAML again.",
+        **acts.allowed(Role.RUN, "Drops this text and shows the form's YAML again."),
     )  # fmt: skip
 
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 import streamlit as st
 
 import actions
+import acts
 import jobs
+from acts import acting
 from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.cluster import INSTALL, Offer, is_installed, offer_of
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.places import MOST_CPUS, MOST_GPUS, Cluster, save_cluster, saved_cluster
@@ -50,14 +53,14 @@ def draw(root: DataRoot) -> None:
         )  # fmt: skip
         st.form_submit_button(
             "Connect", key="cluster_connect", type="primary", icon=":material/hub:", on_click=connect, args=(root,),
-            help="Keeps these settings, and asks the cluster what it has.",
+            **acts.allowed(Role.ADMINISTER, "Keeps these settings, and asks the cluster what it has."),
         )  # fmt: skip
     if known is None:
         return
     _draw_answer(root, known)
     st.button(
         "Forget the cluster", key="cluster_forget", icon=":material/link_off:", on_click=forget, args=(root,),
-        help="New runs train on this machine. Runs that are there go on.",
+        **acts.allowed(Role.ADMINISTER, "New runs train on this machine. Runs that are there go on."),
     )  # fmt: skip
     st.caption(
         "Whoever reaches a Ray cluster's ports can run programs on its machines: keep it in a network of your own, or "
@@ -75,7 +78,7 @@ def _show_saved(known: Cluster | None) -> None:
             st.session_state[f"cluster_{name}"] = getattr(shown, name)
 
 
-@whole
+@acting(Role.ADMINISTER, "settings")
 def connect(root: DataRoot) -> None:
     """Keeps what was typed, and asks the cluster in the background."""
     typed = {name: st.session_state.get(f"cluster_{name}") for name in _FIELDS}
@@ -83,15 +86,15 @@ def connect(root: DataRoot) -> None:
         str(typed["address"] or "").strip(), float(typed["gpus"] or 0), int(typed["cpus"] or 1),
         str(typed["data_root"] or "").strip(),
     )  # fmt: skip
-    if actions.attempt(lambda: save_cluster(root, chosen)):
+    if actions.attempt(lambda: save_cluster(root, chosen), about=f"cluster {chosen.address}"):
         st.session_state["cluster_seen"] = chosen
         jobs.start(_job(root, chosen), f"Asking {one_line(chosen.address)}", lambda progress: offer_of(chosen.address))
 
 
-@whole
+@acting(Role.ADMINISTER, "settings")
 def forget(root: DataRoot) -> None:
     """Leaves this data root without a cluster."""
-    actions.attempt(lambda: save_cluster(root, None), "New runs train on this machine.")
+    actions.attempt(lambda: save_cluster(root, None), "New runs train on this machine.", about="no cluster")
 
 
 def _job(root: DataRoot, cluster: Cluster) -> str:
@@ -123,7 +126,10 @@ def draw_choice(root: DataRoot) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="train_where", gap="small"):
         st.segmented_control(
             "Where it trains", [HERE, THERE], default=chosen, required=True, key="where", on_change=_choose,
-            help="On the cluster a run takes its turn among those of others, and this machine only keeps its results.",
+            **acts.allowed(
+                Role.RUN,
+                "On the cluster a run takes its turn among those of others, and this machine only keeps its results.",
+            ),
         )  # fmt: skip
         if chosen == THERE:
             st.caption(plain(f"{known.address}, with {known.in_words()} for each run"), width="content")

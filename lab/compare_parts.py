@@ -8,17 +8,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+import acts
 import compare_charts
 import compare_data as data
 import jobs
 import palette
 import state
+from acts import acting
 from compare_data import METRICS, TEST, VALIDATION, Subject
 from components.chart import show_chart
 from components.confusion_matrix import Moment, show_confusion
 from components.empty import show_empty
 from components.tables import download
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.comparison import PairedTest, differing_keys, look_alike_order, paired_test
 from pianistid_core.confusion import Confusion
 from pianistid_core.errors import PianistIDError
@@ -447,8 +449,11 @@ def _evaluate(ready: Sequence[Subject], part: str, key: str) -> None:
         st.button(
             f"Evaluate {count(len(ready), 'run')} again", key="compare_evaluate", type="primary",
             icon=":material/grading:", on_click=_evaluate_all, args=(ready, part, key),
-            disabled=job is not None and job.running,
-            help="Measures the latest checkpoint in a process of its own; the outcome of each recording is kept.",
+            **acts.allowed(
+                Role.RUN,
+                "Measures the latest checkpoint in a process of its own; the outcome of each recording is kept.",
+                off=job is not None and job.running,
+            ),
         )  # fmt: skip
     done = jobs.draw(key)
     if done is not None and done.error is None and st.session_state.get(_EVALUATED) is not done:
@@ -461,7 +466,7 @@ def _evaluate(ready: Sequence[Subject], part: str, key: str) -> None:
         st.code("\n".join(lines), language=None)
 
 
-@whole
+@acting(Role.RUN)
 def _evaluate_all(unknown: Sequence[Subject], part: str, key: str) -> None:
     root = state.data_root()
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+import acts
 import cached
 import jobs
+from acts import acting
 from components.figures import show_figures
 from components.tables import download
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.doctor import Report, check
 from pianistid_core.datasets.findings import SEVERITIES, Finding
 from pianistid_core.datasets.root import DataRoot
@@ -57,9 +59,11 @@ def draw_check(root: DataRoot, split_name: str) -> None:
         )
         st.button(
             "Check again" if found else "Check this split", key="check", icon=":material/stethoscope:",
-            type="secondary" if found else "primary", disabled=found is not None and found.running,
-            on_click=start_check, args=(root, split_name, key),
-            help="Takes about a minute for five thousand clips, and goes on when you leave the page.",
+            type="secondary" if found else "primary", on_click=start_check, args=(root, split_name, key),
+            **acts.allowed(
+                Role.RUN, "Takes about a minute for five thousand clips, and goes on when you leave the page.",
+                off=found is not None and found.running,
+            ),
         )  # fmt: skip
     job = jobs.draw(key)
     if job is not None and isinstance(job.result, Checked):
@@ -68,7 +72,7 @@ def draw_check(root: DataRoot, split_name: str) -> None:
         _draw_report(job.result.report, split_name)
 
 
-@whole
+@acting(Role.RUN)
 def start_check(root: DataRoot, split_name: str, key: str) -> None:
     """Begins to read the clips of a split in the background."""
 

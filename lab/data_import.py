@@ -6,20 +6,23 @@ import shutil
 import time
 import uuid
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 import actions
+import acts
 import cached
 import jobs
 import state
+from acts import acting
 from components.tables import download
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.importing import ImportReport, import_source
 from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
 
 _CHUNK = 1 << 20
+_UPLOAD, _PATH = "import_zip", "import_path"
 _COPY = re.compile(r"[0-9a-f]{32}")
 _LEFT_S = 24 * 3600.0  # an upload of this age belongs to no import any more: its server was killed
 
@@ -45,45 +48,39 @@ def draw_import(root: DataRoot) -> None:
         st.subheader("The demo", anchor=False)
         st.write("Eight virtual pianists whose habits are known, composed here in a few seconds.")
         st.button(
-            "Make demo data", key="make_demo", icon=":material/piano:", disabled=busy,
+            "Make demo data", key="make_demo", icon=":material/piano:",
             type="secondary" if "demo" in cached.contents(root).splits else "primary",
-            on_click=actions.start_demo_data, args=(root,), help="Composes 128 short recordings into the data root.",
+            on_click=actions.start_demo_data, args=(root,),
+            **acts.allowed(Role.RUN, "Composes 128 short recordings into the data root.", off=busy),
         )  # fmt: skip
     with upload.container(border=True, height="stretch"):
         st.subheader("A zip", anchor=False)
         st.write("The paper's archive, or one folder of MIDI files for each pianist.")
         given = st.file_uploader(
-            "Zip file", type=["zip"], key="import_zip", label_visibility="collapsed",
-            help="It is copied to the cache, read from there and removed again.",
+            "Zip file", type=["zip"], key=_UPLOAD, label_visibility="collapsed",
+            **acts.allowed(Role.RUN, "It is copied to the cache, read from there and removed again."),
         )  # fmt: skip
-        asked = st.button(
-            "Import the zip",
-            key="import_upload",
-            icon=":material/upload:",
-            disabled=busy or given is None,
-            help="Files that cannot be read are left out and listed; the rest comes in.",
-        )
-        if asked and given is not None:
-            import_upload(root, given)
-            st.rerun()
+        st.button(
+            "Import the zip", key="import_upload", icon=":material/upload:", on_click=import_upload, args=(root,),
+            **acts.allowed(
+                Role.RUN, "Files that cannot be read are left out and listed; the rest comes in.",
+                off=busy or given is None,
+            ),
+        )  # fmt: skip
     with path.container(border=True, height="stretch"):
         st.subheader("A path on this machine", anchor=False)
         st.write("A zip, a folder, or a CSV with the columns file and pianist.")
-        where = st.text_input(
-            "Path", key="import_path", label_visibility="collapsed", placeholder="/music/pianists",
-            help="It is read where it lies; nothing there is changed.",
+        st.text_input(
+            "Path", key=_PATH, label_visibility="collapsed", placeholder="/music/pianists",
+            **acts.allowed(Role.RUN, "It is read where it lies; nothing there is changed."),
         )  # fmt: skip
-        asked = st.button(
-            "Import the path", key="import_from", icon=":material/drive_folder_upload:", disabled=busy,
-            help="Files that cannot be read are left out and listed; the rest comes in.",
+        st.button(
+            "Import the path", key="import_from", icon=":material/drive_folder_upload:", on_click=import_path,
+            args=(root,),
+            **acts.allowed(
+                Role.RUN, "Files that cannot be read are left out and listed; the rest comes in.", off=busy
+            ),
         )  # fmt: skip
-        if asked:
-            if where.strip():
-                source = Path(where.strip())
-                _start(root, source.name, lambda progress: import_source(root, source, progress=progress))
-                st.rerun()
-            else:
-                st.error("Give the path of a zip, a folder or a CSV.", icon=":material/error:")
 
 
 def _progress(root: DataRoot) -> None:
@@ -109,8 +106,24 @@ def _progress(root: DataRoot) -> None:
             )  # fmt: skip
 
 
-def import_upload(root: DataRoot, given: Any) -> None:
-    """Copies an upload to the cache, imports it from there and removes the copy, all in the background."""
+@acting(Role.RUN, "import")
+def import_path(root: DataRoot) -> None:
+    """Imports what lies at the path that was typed, in the background."""
+    where = str(st.session_state.get(_PATH) or "").strip()
+    if not where:
+        acts.refuse("give the path of a zip, a folder or a CSV")
+        return
+    source = Path(where)
+    _start(root, source.name, lambda progress: import_source(root, source, progress=progress))
+
+
+@acting(Role.RUN, "import")
+def import_upload(root: DataRoot) -> None:
+    """Copies the upload to the cache, imports it from there and removes the copy, all in the background."""
+    given = st.session_state.get(_UPLOAD)
+    if given is None:
+        acts.refuse("choose a zip first")
+        return
     name = os.path.basename(str(given.name).replace("\\", "/"))
     uploads = root.cache_dir / "uploads"
     folder = uploads / uuid.uuid4().hex
@@ -144,5 +157,5 @@ def _clear(uploads: Path) -> None:
 def _start(root: DataRoot, name: str, work: jobs.Work) -> None:
     """Begins an import, or says that one is running already."""
     title = f"Importing {name}"
-    if jobs.start(import_job(root), title, work).title != title:
+    if jobs.start(import_job(root), title, work, about=name).title != title:
         state.complain(f"another import is running; bring in {name} when it has ended")

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import streamlit as st
 
 import actions
+import acts
 import cached
 import palette
+from acts import acting
 from components.chart import show_chart
 from components.empty import show_empty
 from components.figures import show_figures
 from components.tables import download
 from data_charts import holdings_chart, holdings_of, holdings_table
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.datasets.splitting import GROUPINGS, SplitPlan, make_split, plan_split
 from pianistid_core.errors import PianistIDError
@@ -132,11 +134,11 @@ def _write(root: DataRoot, options: Options) -> None:
     st.button(
         "Make the split", key="split_make", type="primary", icon=":material/call_split:",
         on_click=write_split, args=(root, name.strip(), options, replace),
-        disabled=not name.strip() or not root.writable(), help="Writes it to the data root.",
+        **acts.allowed(Role.RUN, "Writes it to the data root.", off=not name.strip() or not root.writable()),
     )  # fmt: skip
 
 
-@whole
+@acting(Role.RUN, "split")
 def write_split(root: DataRoot, name: str, options: Options, replace: bool) -> None:
     """Writes the split, and shows it."""
     made = actions.attempt(
@@ -144,7 +146,7 @@ def write_split(root: DataRoot, name: str, options: Options, replace: bool) -> N
             root, name, by=options.by, ratios=options.ratios, minimum_minutes=options.minimum_minutes,
             pianists=options.pianists, sources=options.sources, seed=options.seed, overwrite=replace,
         ),
-        f"Split {name} is made.",
+        f"Split {name} is made.", about=name,
     )  # fmt: skip
     if made:
         st.session_state["split"] = name

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from guard import whole
+import acts
+from acts import acting
+from pianistid_core.accounts import Role
 from pianistid_core.config import config_fields
 from pianistid_core.errors import Fault
 from pianistid_core.schema import FieldInfo
@@ -205,7 +207,7 @@ def _widget(info: FieldInfo, form: Form) -> None:
     label = f"{info.label} ({info.unit})" if info.unit else info.label
     common: dict[str, Any] = {
         "key": key,
-        "help": help_text(info),
+        **acts.allowed(Role.RUN, help_text(info)),
         "on_change": _store,
         "args": (form.store, info, key),
     }
@@ -260,7 +262,7 @@ def _column(info: FieldInfo) -> Any:
     return columns.TextColumn(info.label, help=info.help, default=info.default)
 
 
-@whole
+@acting(Role.RUN)
 def _store(store: Callable[[str, Any], None], info: FieldInfo, key: str) -> None:
     value = st.session_state[key]
     if info.kind == "list" and info.item_kind == "group":

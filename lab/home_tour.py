@@ -10,6 +10,7 @@ from typing import Literal
 import streamlit as st
 
 import actions
+import acts
 import cached
 import home_now
 import jobs
@@ -17,7 +18,9 @@ import run_states
 import settings
 import sidebar
 import state
-from guard import guard, guarded, whole
+from acts import acting
+from guard import guard, guarded
+from pianistid_core.accounts import Role
 from pianistid_core.config import load_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.runs import Run, RunSummary
@@ -105,8 +108,8 @@ def _make(root: DataRoot, tour: Tour, lead: bool) -> None:
         st.error(sentence(job.error), icon=":material/error:")
     st.button(
         "Make demo data", key="make_demo", icon=":material/piano:", type=_weight(lead),
-        on_click=actions.start_demo_data, args=(root,), disabled=not root.writable(),
-        help="Composes 128 short recordings into the data root.",
+        on_click=actions.start_demo_data, args=(root,),
+        **acts.allowed(Role.RUN, "Composes 128 short recordings into the data root.", off=not root.writable()),
     )  # fmt: skip
     if not root.writable():
         st.caption("This data root cannot be written. Choose another one beside the pages.")
@@ -129,23 +132,28 @@ def _train(root: DataRoot, tour: Tour, lead: bool) -> None:
             st.button(
                 f"Go on from epoch {run.state.epoch}", key="train_demo", icon=":material/play_arrow:",
                 on_click=start_training, args=(root,),
-                help=f"It ended before its {run.state.epochs} epochs were done; this trains the rest.",
+                **acts.allowed(
+                    Role.RUN, f"It ended before its {run.state.epochs} epochs were done; this trains the rest."
+                ),
             )  # fmt: skip
     elif tour.stage != "training":
         if run is not None:
             st.caption(run_states.in_words(run.state, run.best_recording_accuracy))
         st.button(
-            "Train the demo", key="train_demo", icon=":material/play_arrow:", disabled=tour.stage != "train",
+            "Train the demo", key="train_demo", icon=":material/play_arrow:",
             type=_weight(lead and tour.stage == "train"), on_click=start_training, args=(root,),
-            help="Starts a run of twelve epochs; it goes on when you leave the page.",
+            **acts.allowed(
+                Role.RUN, "Starts a run of twelve epochs; it goes on when you leave the page.",
+                off=tour.stage != "train",
+            ),
         )  # fmt: skip
 
 
-@whole
+@acting(Role.RUN, "start")
 def start_training(root: DataRoot) -> None:
     """Starts the demo's run, with MLflow where that was chosen for new runs."""
     config = settings.with_tracking(load_config(actions.DEMO_CONFIG), root)
-    actions.attempt(lambda: actions.start_run(config, root))
+    actions.attempt(lambda: actions.start_run(config, root), about=DEMO_RUN)
 
 
 @st.fragment(run_every=home_now.LOOK_EVERY_S, key="tour_watch")

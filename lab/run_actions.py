@@ -7,13 +7,18 @@ from pathlib import Path
 import streamlit as st
 
 import actions
+import acts
 import cached
 import state
+import who
+from acts import acting
 from guard import whole
 from pianistid_core import launch, trash
+from pianistid_core.accounts import Role
 from pianistid_core.errors import PianistIDError
 from pianistid_core.places import cluster_of
 from pianistid_core.run_config import config_of
+from pianistid_core.run_starter import remember_starter
 from pianistid_core.runs import WAITING, Run, RunLabels, StopKind
 from wording import count, listed
 
@@ -33,6 +38,8 @@ def runs_of(ids: Sequence[str]) -> list[Run]:
             gone.append(id)
     if gone:
         state.complain(f"{listed(gone, _SAID)} {'is' if len(gone) == 1 else 'are'} not here any more")
+    for id in gone:
+        acts.tell(id, "it is not here any more")
     return found
 
 
@@ -45,10 +52,13 @@ def each(runs: Sequence[Run], do: Callable[[Run], object], done: str) -> list[Ru
             do(run)
         except PianistIDError as error:
             refused.append(str(error))
+            acts.tell(run.id, str(error))
         except OSError as error:
             refused.append(f"run {run.id}: the system refused ({error.strerror or error})")
+            acts.tell(run.id, refused[-1])
         else:
             well.append(run)
+            acts.tell(run.id)
     if refused:
         state.complain("; ".join(refused[:_SAID]) + (f"; and {len(refused) - _SAID} more" if refused[_SAID:] else ""))
     if well:
@@ -61,19 +71,19 @@ def relabel(ids: Sequence[str], change: Callable[[RunLabels], RunLabels], done: 
     each(runs_of(ids), lambda run: run.relabel(change), done)
 
 
-@whole
+@acting(Role.RUN, "label")
 def star(ids: Sequence[str], on: bool) -> None:
     """Stars runs, or takes the star away."""
     relabel(ids, lambda labels: replace(labels, starred=on), "starred" if on else "without a star now")
 
 
-@whole
+@acting(Role.RUN, "label")
 def archive(ids: Sequence[str], on: bool) -> None:
     """Puts runs away, or back into the list."""
     relabel(ids, lambda labels: replace(labels, archived=on), "archived" if on else "back in the list")
 
 
-@whole
+@acting(Role.RUN, "label")
 def add_tag(ids: Sequence[str], key: str) -> None:
     """Adds the tag that was typed into a field to runs, and empties the field."""
     tag = str(st.session_state.get(key) or "").strip()
@@ -87,7 +97,7 @@ def shown(key: str) -> str:
     return f"{key}.shown"
 
 
-@whole
+@acting(Role.RUN, "label")
 def set_tags(id: str, key: str) -> None:
     """Adds and takes away the tags that were added and taken away in a run's field for them; others' stay."""
     wanted = tuple(str(tag) for tag in st.session_state.get(key) or ())
@@ -97,7 +107,7 @@ def set_tags(id: str, key: str) -> None:
     _set_one(id, lambda labels: replace(labels, tags=(*(tag for tag in labels.tags if tag not in gone), *new)))
 
 
-@whole
+@acting(Role.RUN, "label")
 def set_note(id: str, key: str) -> None:
     """Keeps the note that was written for one run."""
     note = str(st.session_state.get(key) or "")
@@ -106,10 +116,10 @@ def set_note(id: str, key: str) -> None:
 
 def _set_one(id: str, change: Callable[[RunLabels], RunLabels]) -> None:
     for run in runs_of([id]):
-        actions.attempt(lambda run=run: run.relabel(change))  # type: ignore[misc]
+        actions.attempt(lambda run=run: run.relabel(change), about=run.id)  # type: ignore[misc]
 
 
-@whole
+@acting(Role.RUN, "stop")
 def stop(ids: Sequence[str], kind: StopKind) -> None:
     """Asks runs to stop; one that waits in the queue is taken out of it."""
     queue = cached.run_queue(state.data_root())
@@ -124,36 +134,41 @@ def stop(ids: Sequence[str], kind: StopKind) -> None:
     each(runs_of(ids), end, "asked to stop")
 
 
-@whole
+@acting(Role.RUN, "resume")
 def resume(ids: Sequence[str]) -> None:
     """Goes on with runs: one is started, several go to the end of the queue, since one trains at a time."""
-    root = state.data_root()
+    root, me = state.data_root(), who.me().name
     runs = runs_of(ids)
     if len(runs) == 1:
-        each(runs, lambda run: launch.resume(run, root), "going on from the latest checkpoint")
+        each(runs, lambda run: remember_starter(launch.resume(run, root), me), "going on from the latest checkpoint")
         return
     queue = cached.run_queue(root)
     from pianistid_core.run_config import config_to_resume
 
     def add(run: Run) -> None:
         queue.add([config_to_resume(run, root)], cluster=cluster_of(run))
+        remember_starter(run, me)
 
     each(runs, add, "waiting in the queue to go on")
 
 
-@whole
+@acting(Role.RUN, "queue move")
 def first_in_queue(ids: Sequence[str]) -> None:
     """Moves those of these runs that wait to the front of the queue, in the order in which they stood."""
     queue = cached.run_queue(state.data_root())
     chosen = [entry for entry in queue.entries() if entry.run_id in ids]
-    moved = [entry for entry in reversed(chosen) if actions.attempt(lambda e=entry: queue.move(e.id, 0))]  # type: ignore[misc]
+    moved = [
+        entry
+        for entry in reversed(chosen)
+        if actions.attempt(lambda e=entry: queue.move(e.id, 0), about=entry.run_id)  # type: ignore[misc]
+    ]
     if moved:
         state.notify(f"{count(len(moved), 'run')} at the front of the queue")
     else:
-        state.complain("none of these runs waits in the queue")
+        acts.refuse("none of these runs waits in the queue")
 
 
-@whole
+@acting(Role.RUN, "delete")
 def discard(ids: Sequence[str]) -> None:
     """Moves runs to the trash, and keeps in mind which, for the undo."""
     thrown: list[trash.Discarded] = []
@@ -165,11 +180,15 @@ def discard(ids: Sequence[str]) -> None:
         st.session_state[state.RUN] = None
 
 
-@whole
+@acting(Role.RUN, "restore")
 def restore(trash_ids: Sequence[str]) -> None:
     """Puts runs back from the trash."""
     folder = state.data_root().checkpoints_dir
-    n = sum(actions.attempt(lambda id=id: trash.restore(folder, id)) for id in trash_ids)  # type: ignore[misc]
+    names = {one.id: one.run_id for one in trash.discarded(folder)}
+    n = sum(
+        actions.attempt(lambda id=id: trash.restore(folder, id), about=names.get(id, id))  # type: ignore[misc]
+        for id in trash_ids
+    )
     if n:
         state.notify(f"{count(n, 'run is', 'runs are')} back in the list")
     left = {id for id, _ in st.session_state.get(UNDO, ())} - set(trash_ids)
@@ -177,7 +196,7 @@ def restore(trash_ids: Sequence[str]) -> None:
         st.session_state.pop(UNDO, None)
 
 
-@whole
+@acting(Role.RUN, "restore")
 def undo() -> None:
     """Puts back what was just moved to the trash."""
     restore([id for id, _ in st.session_state.get(UNDO, ())])
@@ -189,20 +208,21 @@ def forget_undo() -> None:
     st.session_state.pop(UNDO, None)
 
 
-@whole
+@acting(Role.ADMINISTER, "empty trash")
 def empty_trash(trash_ids: Sequence[str] | None) -> None:
     """Removes runs of the trash for good; all of them when none are named."""
     folder = state.data_root().checkpoints_dir
     forget_undo()
+    names = [one.run_id for one in trash.discarded(folder) if trash_ids is None or one.id in trash_ids]
 
     def remove() -> None:
         n = trash.empty(folder, trash_ids)
         state.notify(f"{count(n, 'run')} removed for good")
 
-    actions.attempt(remove)
+    actions.attempt(remove, about=listed(names, 20))
 
 
-@whole
+@acting(Role.RUN)
 def clone(run: Run) -> None:
     """Puts a run's config into the Build form; the page then turns to it."""
 
@@ -220,7 +240,7 @@ def say_if_gone(path: Path, what: str) -> None:
         state.complain(f"{what} is not there, so nothing can be downloaded: it was not written yet, or was deleted")
 
 
-@whole
+@acting(Role.RUN, "delete")
 def delete_checkpoint(run: Run, name: str) -> None:
     """Removes one checkpoint of a run."""
-    actions.attempt(lambda: run.delete_checkpoint(name), f"{name} is deleted.")
+    actions.attempt(lambda: run.delete_checkpoint(name), f"{name} is deleted.", about=f"{run.id}/{name}")

@@ -13,10 +13,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+import acts
 import jobs
 import run_actions
+from acts import acting
 from components.empty import show_empty
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import PARTS, DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.intervals import wilson
@@ -87,8 +89,11 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
         job = jobs.find(job_of(run))
         st.button(
             "Evaluate", key="checkpoint_evaluate", icon=":material/grading:", on_click=start_evaluation,
-            args=(run, path, part, root), disabled=job is not None and job.running,
-            help="Measures it in a process of its own; training and page go on.",
+            args=(run, path, part, root),
+            **acts.allowed(
+                Role.RUN, "Measures it in a process of its own; training and page go on.",
+                off=job is not None and job.running,
+            ),
         )  # fmt: skip
         st.download_button(
             "Download", lambda: opened(path), file_name=f"{run.path.name}_{path.name}", key="checkpoint_download",
@@ -105,7 +110,7 @@ def several(run: Run, root: DataRoot, found: list[tuple[Path, int, float]], *, l
                 st.write("It is the only one: without it the run cannot go on or identify.")
             st.button(
                 "Delete it", key="checkpoint_delete", type="primary", on_click=run_actions.delete_checkpoint,
-                args=(run, path.name), help="Frees its disk space.",
+                args=(run, path.name), **acts.allowed(Role.RUN, "Frees its disk space."),
             )  # fmt: skip
     done = jobs.draw(job_of(run))
     if done is not None and done.error is None:
@@ -122,7 +127,7 @@ def job_of(run: Run) -> str:
     return f"evaluate {run.path}"
 
 
-@whole
+@acting(Role.RUN)
 def start_evaluation(run: Run, path: Path, part: str, root: DataRoot) -> None:
     """Measures a checkpoint in the background."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+import acts
 import cached
 import run_actions
 import run_checkpoints
@@ -17,6 +18,7 @@ import run_states
 import state
 from components.figures import show_figures
 from guard import guard, guarded, whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.places import remote_place
 from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
@@ -76,7 +78,7 @@ def header(run: Run, now: RunState, known: RunSummary) -> None:
         st.button(
             "Starred" if labels.starred else "Star", key="star", type="primary" if labels.starred else "tertiary",
             icon=":material/star:", on_click=run_actions.star, args=([run.id], not labels.starred),
-            help="A star marks runs to find again.",
+            **acts.allowed(Role.RUN, "A star marks runs to find again."),
         )  # fmt: skip
         with st.popover(
             "Tags and note",
@@ -106,11 +108,11 @@ def say(run: Run) -> None:
     st.multiselect(
         "Tags", used, key=tags, accept_new_options=True, max_selections=MAX_TAGS, on_change=run_actions.set_tags,
         args=(run.id, tags), format_func=lambda tag: one_line(tag, MAX_TAG_CHARACTERS),
-        help="Short words to find runs by. Type a new one, or choose.",
+        **acts.allowed(Role.RUN, "Short words to find runs by. Type a new one, or choose."),
     )  # fmt: skip
     st.text_area(
         "Note", key=note, max_chars=MAX_NOTE_CHARACTERS, on_change=run_actions.set_note, args=(run.id, note),
-        help="What you want to remember of this run.",
+        **acts.allowed(Role.RUN, "What you want to remember of this run."),
     )  # fmt: skip
 
 
@@ -128,7 +130,8 @@ def controls(root: DataRoot, run: Run, now: RunState) -> None:
         elif now.status in ("stopped", "failed", "interrupted"):
             st.button(
                 "Resume", key="resume", type="primary", icon=":material/resume:", on_click=run_actions.resume,
-                args=([run.id],), help="Goes on from the latest checkpoint, as if it had never stopped.",
+                args=([run.id],),
+                **acts.allowed(Role.RUN, "Goes on from the latest checkpoint, as if it had never stopped."),
             )  # fmt: skip
         if run.checkpoints():
             link = {state.MODEL: run.id}
@@ -138,18 +141,18 @@ def controls(root: DataRoot, run: Run, now: RunState) -> None:
             )  # fmt: skip
         st.button(
             "Build on it", key="clone", type="tertiary", icon=":material/content_copy:", on_click=run_actions.clone,
-            args=(run,), help="Puts its config into the Build form.",
+            args=(run,), **acts.allowed(Role.RUN, "Puts its config into the Build form."),
         )  # fmt: skip
         archived = run.labels().archived
         st.button(
             "Bring back" if archived else "Archive", key="archive", type="tertiary", icon=":material/archive:",
             on_click=run_actions.archive, args=([run.id], not archived),
-            help="Archived runs stay on disk and are left out of the list.",
+            **acts.allowed(Role.RUN, "Archived runs stay on disk and are left out of the list."),
         )  # fmt: skip
         if now.status not in LIVE:
             st.button(
                 "Trash", key="trash", type="tertiary", icon=":material/delete:", on_click=run_actions.discard,
-                args=([run.id],), help="Moves it to the trash, from where it can be put back.",
+                args=([run.id],), **acts.allowed(Role.RUN, "Moves it to the trash, from where it can be put back."),
             )  # fmt: skip
 
 

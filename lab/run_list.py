@@ -5,12 +5,14 @@ from typing import Any
 
 import streamlit as st
 
+import acts
 import cached
 import run_actions
 import run_table
 import state
 from components.empty import show_empty
 from guard import guard, whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_filter import parse_filter
@@ -188,17 +190,19 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
     archived = bool(picked) and all(run.labels.archived for run in picked)
 
     def act(
-        label: str, name: str, icon: str, off: bool, do: Callable[..., None], args: tuple[Any, ...], help: str
-    ) -> None:
+        label: str, name: str, icon: str, off: bool, do: Callable[..., None], args: tuple[Any, ...], help: str,
+        role: Role = Role.RUN,
+    ) -> None:  # fmt: skip
         st.button(
-            label, key=f"bulk_{name}", type="tertiary", icon=f":material/{icon}:", disabled=off, help=help,
-            on_click=whole(do), args=args,
+            label, key=f"bulk_{name}", type="tertiary", icon=f":material/{icon}:", on_click=whole(do), args=args,
+            **acts.allowed(role, help, off=off),
         )  # fmt: skip
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="bulk_row"):
         st.markdown(f"**{len(ids)}** chosen", width="content")
         one = ids[0] if ids else ""
-        act("Open", "open", "open_in_full", len(ids) != 1, open_run, (one,), "Shows the chosen run.")
+        act("Open", "open", "open_in_full", len(ids) != 1, open_run, (one,), "Shows the chosen run.",
+            Role.LOOK)  # fmt: skip
         if st.button(
             "Compare", key="bulk_compare", type="tertiary", icon=":material/compare_arrows:",
             disabled=not 2 <= len(ids) <= MOST_COMPARED, help=f"Puts 2 to {MOST_COMPARED} runs side by side.",
@@ -218,7 +222,7 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
         with st.popover("Tag", key="bulk_tag", type="tertiary", icon=":material/label:", disabled=none, help=TAG_HELP):
             st.text_input(
                 "Tag", key="bulk_tag_text", max_chars=40, on_change=run_actions.add_tag, args=(ids, "bulk_tag_text"),
-                help=TAG_HELP,
+                **acts.allowed(Role.RUN, TAG_HELP),
             )  # fmt: skip
         help = "Archived runs stay on disk and are left out of the list."
         act("Bring back" if archived else "Archive", "archive", "archive", none, run_actions.archive,
@@ -231,15 +235,15 @@ def stop_buttons(prefix: str, ids: Sequence[str]) -> None:
     """The three ways to stop."""
     st.button(
         "Stop and save", key=f"{prefix}_save", icon=":material/save:", width="stretch", on_click=run_actions.stop,
-        args=(ids, "save"), help="Ends after this batch and keeps a checkpoint to go on from.",
+        args=(ids, "save"), **acts.allowed(Role.RUN, "Ends after this batch and keeps a checkpoint to go on from."),
     )  # fmt: skip
     st.button(
         "Finish now", key=f"{prefix}_finish", icon=":material/flag:", width="stretch", on_click=run_actions.stop,
-        args=(ids, "finish"), help="Ends after this batch, evaluates, and counts as finished.",
+        args=(ids, "finish"), **acts.allowed(Role.RUN, "Ends after this batch, evaluates, and counts as finished."),
     )  # fmt: skip
     st.button(
         "Discard", key=f"{prefix}_discard", icon=":material/close:", width="stretch", on_click=run_actions.stop,
-        args=(ids, "discard"), help="Ends now and keeps nothing of this epoch.",
+        args=(ids, "discard"), **acts.allowed(Role.RUN, "Ends now and keeps nothing of this epoch."),
     )  # fmt: skip
 
 

@@ -1,16 +1,18 @@
 """The queue of runs: what trains now, what comes next, in which order."""
 
 import time
-from collections.abc import Callable
 
 import streamlit as st
 
 import actions
+import acts
 import cached
 import run_states
 import state
+from acts import acting
 from components.empty import show_empty
-from guard import guard, whole
+from guard import guard
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.places import Cluster, cluster_of, remote_place
 from pianistid_core.run_queue import QueueEntry, RunQueue
@@ -107,31 +109,38 @@ def controls(queue: RunQueue, n: int) -> None:
         if queue.paused:
             st.button(
                 "Go on", key="queue_unpause", icon=":material/play_arrow:", type="primary",
-                on_click=step, args=(queue.unpause, "The queue goes on."), help="Starts the next run that waits.",
+                on_click=unpause, args=(queue,), **acts.allowed(Role.RUN, "Starts the next run that waits."),
             )  # fmt: skip
         else:
             st.button(
-                "Pause", key="queue_pause", icon=":material/pause:", on_click=step,
-                args=(queue.pause, "No further run is started."), help="Starts no further run; what trains goes on.",
+                "Pause", key="queue_pause", icon=":material/pause:", on_click=pause, args=(queue,),
+                **acts.allowed(Role.RUN, "Starts no further run; what trains goes on."),
             )  # fmt: skip
 
 
-@whole
-def step(action: Callable[[], None], done: str) -> None:
-    """Changes the queue, and says what came of it."""
-    actions.attempt(action, done)
+@acting(Role.RUN, "queue pause")
+def pause(queue: RunQueue) -> None:
+    """Has the queue start no further run."""
+    actions.attempt(queue.pause, "No further run is started.")
+
+
+@acting(Role.RUN, "queue unpause")
+def unpause(queue: RunQueue) -> None:
+    """Has the queue go on."""
+    actions.attempt(queue.unpause, "The queue goes on.")
 
 
 def waiting(queue: RunQueue, entry: QueueEntry, place: int, n: int, when: str) -> None:
     """One run that waits, with its buttons."""
 
-    @whole
+    @acting(Role.RUN, "queue move")
     def move(to: int) -> None:
-        actions.attempt(lambda: queue.move(entry.id, to))
+        actions.attempt(lambda: queue.move(entry.id, to), about=entry.run_id)
 
-    @whole
+    @acting(Role.RUN, "queue remove")
     def remove() -> None:
-        actions.attempt(lambda: queue.remove(entry.id), f"{entry.run_id} is taken out of the queue.")
+        words = f"{entry.run_id} is taken out of the queue."
+        actions.attempt(lambda: queue.remove(entry.id), words, about=entry.run_id)
 
     with (
         st.container(border=True, key=f"queue_{entry.id}"),
@@ -146,10 +155,10 @@ def waiting(queue: RunQueue, entry: QueueEntry, place: int, n: int, when: str) -
             ("top", "Next", ":material/vertical_align_top:", place == 0, 0),
         ):
             st.button(
-                label, key=f"{action}_{entry.id}", type="tertiary", icon=icon, disabled=off, on_click=move, args=(to,),
-                help=f"Moves it: {label.lower()}.",
+                label, key=f"{action}_{entry.id}", type="tertiary", icon=icon, on_click=move, args=(to,),
+                **acts.allowed(Role.RUN, f"Moves it: {label.lower()}.", off=off),
             )  # fmt: skip
         st.button(
             "Remove", key=f"remove_{entry.id}", icon=":material/close:", type="tertiary", on_click=remove,
-            help="Takes it out of the queue; nothing that it trained before is lost.",
+            **acts.allowed(Role.RUN, "Takes it out of the queue; nothing that it trained before is lost."),
         )  # fmt: skip

@@ -3,9 +3,11 @@
 import pandas as pd
 import streamlit as st
 
+import acts
 import run_actions
 from components.empty import show_empty
 from pianistid_core import trash
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
 
@@ -23,7 +25,7 @@ def notice() -> None:
         st.markdown(plain(f"{count(len(thrown), 'run is', 'runs are')} in the trash: {names}", 400), width="stretch")
         st.button(
             "Undo", key="undo_trash", icon=":material/undo:", type="primary", on_click=run_actions.undo,
-            help="Puts them back where they were.",
+            **acts.allowed(Role.RUN, "Puts them back where they were."),
         )  # fmt: skip
         st.button(
             "Dismiss", key="dismiss_undo", icon=":material/close:", type="tertiary", on_click=run_actions.forget_undo,
@@ -67,13 +69,14 @@ def draw(root: DataRoot) -> None:
     with bar, st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(plain(f"{count(len(found), 'run')}, {total:,.1f} MB. {len(chosen)} chosen."), width="content")
         st.button(
-            "Put back", key="trash_restore", icon=":material/restore_from_trash:", type="primary", disabled=not chosen,
-            on_click=run_actions.restore, args=(chosen,), help="Puts the chosen runs back where they were.",
+            "Put back", key="trash_restore", icon=":material/restore_from_trash:", type="primary",
+            on_click=run_actions.restore, args=(chosen,),
+            **acts.allowed(Role.RUN, "Puts the chosen runs back where they were.", off=not chosen),
         )  # fmt: skip
         with st.popover("Empty", icon=":material/delete_forever:", key="trash_empty_menu", help="Removes for good."):
             what = f"the {count(len(chosen), 'chosen run')}" if chosen else f"all {count(len(found), 'run')}"
             st.write(plain(f"This removes {what} with their checkpoints from disk. It cannot be undone."))
             st.button(
                 "Remove for good", key="trash_empty", type="primary", on_click=run_actions.empty_trash,
-                args=(chosen or None,), help="Frees the disk space.",
+                args=(chosen or None,), **acts.allowed(Role.ADMINISTER, "Frees the disk space."),
             )  # fmt: skip

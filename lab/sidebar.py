@@ -6,10 +6,14 @@ from typing import Any
 
 import streamlit as st
 
+import actions
+import acts
 import cached
 import run_states
 import state
+from acts import acting
 from guard import guard, guarded
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunSummary
@@ -131,21 +135,26 @@ def _chooser(path: str) -> None:
         st.popover("Change", key=f"root_popover:{times}", type="tertiary", help="Work with another folder."),
         st.form("data_root", border=False),
     ):
-        chosen = st.text_input(
-            "Folder", value=path, key=f"root_folder:{times}",
-            help="The folder that holds data, splits and runs. Empty goes back to the default.",
+        key = f"root_folder:{times}"
+        st.text_input(
+            "Folder", value=path, key=key,
+            **acts.allowed(
+                Role.ADMINISTER, "The folder that holds data, splits and runs. Empty goes back to the default."
+            ),
         )  # fmt: skip
-        asked = st.form_submit_button(
-            "Use this folder", key="root_use", type="primary", help="Takes effect for all open tabs."
-        )
-        if asked:
-            try:
-                state.choose_data_root(chosen)
-            except PianistIDError as error:
-                st.error(sentence(error))
-            else:
-                now = state.data_root().path
-                state.notify(f"The data root is now {now}" + ("" if now.is_dir() else ", where nothing is yet"))
-                st.session_state[_SEEN] = "", times
-                st.query_params.pop(state.DRAFT, None)  # it belongs to the folder that was in use
-                st.rerun()
+        st.form_submit_button(
+            "Use this folder", key="root_use", type="primary", on_click=use_folder, args=(key, times),
+            **acts.allowed(Role.ADMINISTER, "Takes effect for all open tabs."),
+        )  # fmt: skip
+
+
+@acting(Role.ADMINISTER, "settings")
+def use_folder(key: str, times: int) -> None:
+    """Works with the folder that was typed."""
+    chosen = str(st.session_state.get(key) or "")
+    if not actions.attempt(lambda: state.choose_data_root(chosen), about=f"data root {chosen.strip() or 'by default'}"):
+        return
+    now = state.data_root().path
+    state.notify(f"The data root is now {now}" + ("" if now.is_dir() else ", where nothing is yet"))
+    st.session_state[_SEEN] = "", times
+    st.query_params.pop(state.DRAFT, None)  # it belongs to the folder that was in use

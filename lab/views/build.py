@@ -3,6 +3,7 @@
 import streamlit as st
 
 import actions
+import acts
 import bases
 import build_form
 import build_preflight
@@ -11,7 +12,8 @@ import build_start
 import build_sweep
 import build_yaml
 import state
-from guard import whole
+from acts import acting
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from wording import plain, sentence
@@ -19,7 +21,7 @@ from wording import plain, sentence
 _PRESETS, _RUNS = "Presets", "Earlier runs"
 
 
-@whole
+@acting(Role.RUN)
 def take_base(name: str) -> None:
     """Fills the form anew from a preset or a run."""
     state.refresh_draft()
@@ -30,7 +32,7 @@ def take_base(name: str) -> None:
         draft.generation += 1  # the picker shows again what the form still holds
 
 
-@whole
+@acting(Role.RUN)
 def undo() -> None:
     state.refresh_draft()
     if state.draft().undo():
@@ -63,13 +65,16 @@ def draw_base(root: DataRoot) -> None:
         _draw_picker(bases.run_choices(root) if kind == _RUNS else bases.preset_choices(), kind or _PRESETS)
         with st.container(horizontal=True, width="content"):
             st.button(
-                "Undo", key="undo", icon=":material/undo:", disabled=not draft.history, on_click=undo,
-                help="Takes back the last change.",
+                "Undo", key="undo", icon=":material/undo:", on_click=undo,
+                **acts.allowed(Role.RUN, "Takes back the last change.", off=not draft.history),
             )  # fmt: skip
             st.button(
                 "Back to the run" if is_run else "Back to the preset", key="back_to_base",
-                icon=":material/restart_alt:", on_click=take_base, args=(draft.base,), disabled=not _is_changed(),
-                help="Sets everything as in what the form started from; Undo brings back what was there.",
+                icon=":material/restart_alt:", on_click=take_base, args=(draft.base,),
+                **acts.allowed(
+                    Role.RUN, "Sets everything as in what the form started from; Undo brings back what was there.",
+                    off=not _is_changed(),
+                ),
             )  # fmt: skip
     summary = next((preset.summary for preset in bases.presets() if preset.name == draft.base), "")
     if summary:
@@ -85,13 +90,16 @@ def _draw_picker(known: dict[str, str], kind: str) -> None:
     key = f"base:{draft.id}:{draft.generation}:{kind}"
     st.selectbox(
         "Run" if kind == _RUNS else "Preset", names, index=names.index(draft.base) if draft.base in names else None,
-        key=key, format_func=lambda name: known.get(name, name), on_change=_picked, args=(key,), disabled=not names,
+        key=key, format_func=lambda name: known.get(name, name), on_change=_picked, args=(key,),
         placeholder="Choose one, or type to search" if names else "There is no run yet",
-        help="Type to search. Choosing one fills the form anew; Undo brings back what was there.",
+        **acts.allowed(
+            Role.RUN, "Type to search. Choosing one fills the form anew; Undo brings back what was there.",
+            off=not names,
+        ),
     )  # fmt: skip
 
 
-@whole
+@acting(Role.RUN)
 def _picked(key: str) -> None:
     name = st.session_state.get(key)
     if name:

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+import acts
 import cached
 import jobs
 import palette
 import pianists_charts as charts
 import pianists_data as data
 import state
+from acts import acting
 from components.chart import show_chart
 from components.empty import show_empty
 from components.figures import show_figures
 from components.recordings import show_recordings
-from guard import whole
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.profiles import Profile, Profiles, saved
 from pianistid_core.runs import Run, RunSummary
@@ -89,7 +91,8 @@ def measured(run: Run, root: DataRoot, part: str) -> Profiles | None:
         def go() -> None:
             st.button(
                 "Measure this model", key="pianists_measure", type="primary", icon=":material/hearing:",
-                on_click=start, args=(run, root, part, job), help="Works in the background; the page can be left.",
+                on_click=start, args=(run, root, part, job),
+                **acts.allowed(Role.RUN, "Works in the background; the page can be left."),
             )  # fmt: skip
 
         show_empty(":material/groups:", "Not measured yet", words, go, key="measure")
@@ -100,7 +103,7 @@ def measured(run: Run, root: DataRoot, part: str) -> Profiles | None:
     return None
 
 
-@whole
+@acting(Role.RUN)
 def start(run: Run, root: DataRoot, part: str, job: str) -> None:
     """Measures a model in the background."""
     jobs.start(job, f"Listening to the {part} recordings", lambda progress: measure(run, root, part, progress))

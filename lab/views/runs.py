@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import acts
 import cached
 import run_actions
 import run_detail
@@ -9,8 +10,10 @@ import run_list
 import run_queue_view
 import run_trash_view
 import state
+from acts import acting
 from guard import guarded, whole
 from pianistid_core import trash
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run, RunSummary
@@ -41,11 +44,11 @@ def gone(id: str) -> None:
     st.warning(sentence(f"run {id} is in the trash"), icon=":material/delete:")
     st.button(
         "Put it back", key="restore_asked", icon=":material/restore_from_trash:", on_click=put_back,
-        args=(inside.id, id), help="Takes it out of the trash and shows it.",
+        args=(inside.id, id), **acts.allowed(Role.RUN, "Takes it out of the trash and shows it."),
     )  # fmt: skip
 
 
-@whole
+@acting(Role.RUN, "restore")
 def put_back(trash_id: str, run_id: str) -> None:
     """Takes a run out of the trash and shows it."""
     run_actions.restore([trash_id])

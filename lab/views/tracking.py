@@ -6,15 +6,18 @@ from collections.abc import Sequence
 import streamlit as st
 
 import actions
+import acts
 import cached
 import jobs
 import mlflow_links
 import run_states
 import settings
 import state
+import who
+from acts import acting
 from components.empty import show_empty
-from guard import whole
 from mlflow_links import Mirror
+from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.mlflow_server import ServerState
 from pianistid_core.runs import RunSummary
@@ -37,19 +40,28 @@ def new_runs(root: DataRoot) -> None:
     with st.container(border=True, key="tracking_new"):
         st.toggle(
             "Log new runs to MLflow", key="mlflow_use", on_change=keep, args=(root,),
-            help="Parameters, metrics, figures and the model go to MLflow as well; the run's own files stay complete.",
+            **acts.allowed(
+                Role.ADMINISTER,
+                "Parameters, metrics, figures and the model go to MLflow as well; the run's own files stay complete.",
+            ),
         )  # fmt: skip
         if not chosen.use:
             return
         st.radio(
             "Where", [_HERE, _SERVER], key="mlflow_where", horizontal=True, on_change=keep, args=(root,),
-            help="A SQLite file beside the runs needs nothing else. A server lets several machines share one store.",
+            **acts.allowed(
+                Role.ADMINISTER,
+                "A SQLite file beside the runs needs nothing else. A server lets several machines share one store.",
+            ),
         )  # fmt: skip
         if st.session_state.get("mlflow_where") == _SERVER:
             st.text_input(
                 "Address of the server", key="mlflow_address", placeholder="http://127.0.0.1:5000", max_chars=1024,
                 on_change=keep, args=(root,),
-                help="It begins with http or https. A user name and password in it are kept, and never shown again.",
+                **acts.allowed(
+                    Role.ADMINISTER,
+                    "It begins with http or https. A user name and password in it are kept, and never shown again.",
+                ),
             )  # fmt: skip
             if not chosen.address:
                 st.caption("No address yet: until there is one, new runs go to the store of this data root.")
@@ -75,7 +87,7 @@ def _show_saved(chosen: TrackingSettings) -> None:
             st.session_state[key] = value
 
 
-@whole
+@acting(Role.ADMINISTER, "settings")
 def keep(root: DataRoot) -> None:
     """Keeps what the widgets say; an address that is only half there waits for its other half."""
     before = settings.tracking(root)
@@ -85,7 +97,8 @@ def keep(root: DataRoot) -> None:
         # What is shown lacks the password; unchanged, it still means the address that has it.
         address = before.address if typed == without_password(before.address or "") else typed
     chosen = TrackingSettings(bool(st.session_state["mlflow_use"]), address or None)
-    if actions.attempt(lambda: settings.save_tracking(root, chosen)):
+    words = f"tracking in {chosen.address or 'this data root'}" if chosen.use else "no tracking"
+    if actions.attempt(lambda: settings.save_tracking(root, chosen), about=words):
         st.session_state["mlflow_seen"] = chosen
 
 
@@ -96,8 +109,8 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
     job = jobs.find(key)
     starting = job is not None and job.running
     living = None if starting else server.state()
-    if living is not None and not living.ready and job is None:
-        start(root)  # the lab before its restart began it: wait for it here too, once
+    if living is not None and not living.ready and job is None and who.may(Role.ADMINISTER):
+        begin(root)  # the lab before its restart began it: wait for it here too, once
         starting, living = True, None
     with st.container(border=True, key="tracking_server"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -129,12 +142,13 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
             if living is not None or starting:
                 st.button(
                     "Stop", key="mlflow_stop", icon=":material/stop_circle:", on_click=stop, args=(root,),
-                    help="Ends MLflow's pages. Runs and their entries stay.",
+                    **acts.allowed(Role.ADMINISTER, "Ends MLflow's pages. Runs and their entries stay."),
                 )  # fmt: skip
             else:
                 st.button(
                     "Start MLflow", key="mlflow_start", icon=":material/play_arrow:", type="primary",
-                    on_click=start, args=(root,), help="Starts MLflow's pages on a free port.",
+                    on_click=start, args=(root,),
+                    **acts.allowed(Role.ADMINISTER, "Starts MLflow's pages on a free port."),
                 )  # fmt: skip
         if living is None and not starting:
             st.number_input(
@@ -156,9 +170,14 @@ def _job(root: DataRoot) -> str:
     return f"mlflow:{root.path}"
 
 
-@whole
+@acting(Role.ADMINISTER, "MLflow start")
 def start(root: DataRoot) -> None:
     """Starts the server in the background."""
+    begin(root)
+
+
+def begin(root: DataRoot) -> None:
+    """Waits for the server in the background, and starts it unless it lives."""
     port = st.session_state.get("mlflow_port")
     server = mlflow_links.server_of(root)
     jobs.forget(_job(root))
@@ -168,7 +187,7 @@ def start(root: DataRoot) -> None:
     )  # fmt: skip
 
 
-@whole
+@acting(Role.ADMINISTER, "MLflow stop")
 def stop(root: DataRoot) -> None:
     """Stops the server, also one that is not up yet."""
     jobs.forget(_job(root))
