@@ -5,9 +5,6 @@ paper's published ones. Those that this program writes also hold their config an
 enough; for a published one these are looked up beside it (see `load_model`).
 """
 
-import math
-import pickle
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,16 +18,16 @@ from torch import nn
 from pianistid_core.config import RunConfig, config_dir, load_config, parse_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
-from pianistid_core.errors import CheckpointError, ConfigError
+from pianistid_core.errors import CheckpointError, ConfigError, PianistIDError
 from pianistid_core.models import PianistModel, build_model
+from pianistid_core.outline import check_outline
 from pianistid_core.runs import Run
 from pianistid_core.seals import verify
 
 _WANTED = ("model_state_dict",)
-# How torch's reader of plain data names what is none; everything else that it refuses is damage.
-_MORE_THAN_DATA = re.compile(
-    r"unsupported (global|class)|unrecognized function|reduce for|new object|not an allowed", re.I
-)
+_MAX_EPOCH = 1_000_000
+_MAX_NAME = 200
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class LoadedModel:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint as data, with `weights_only=True`.
+    """Reads a checkpoint as data, once its seal, if it has one, and its outline are found in order.
 
     Raises
     ------
@@ -61,16 +58,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {str(path)!r}")
     try:
-        verify(path)
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if _MORE_THAN_DATA.search(str(error)):
-            raise CheckpointError(
-                f"{path.name} holds more than weights and numbers, and could run code, so it is not opened"
-            ) from error
-        raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        sealed = verify(path)
+        with open(path, "rb") as file, torch.serialization.safe_globals(_numpy_scalars()):
+            check_outline(file, path.name, sealed=sealed)
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    except PianistIDError:
+        raise
+    except (Exception, MemoryError) as error:
+        # In outline it was sound; what torch makes of a file that is made to break it can be any error.
         raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
     if not isinstance(saved, dict) or any(not isinstance(saved.get(key), Mapping) for key in _WANTED):
         raise CheckpointError(f"{path.name} is not a checkpoint: it holds no model_state_dict")
@@ -86,7 +83,8 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: s
         When names or shapes differ, or a weight is not finite; the message names the first.
     """
     _check_fit(model, state, source)
-    model.load_state_dict(state)
+    # A plain dict: torch also heeds what a file notes beside its weights.
+    model.load_state_dict(dict(state))
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
@@ -100,13 +98,19 @@ def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str)
                 f"{source} is of another architecture or class list: {name} has shape {came}, "
                 f"the config's model has {tuple(tensor.shape)}"
             )
+        if state[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(
+                f"{source} is of no use: {name} holds {state[name].dtype} where the model has {tensor.dtype}"
+            )
         if not torch.isfinite(state[name]).all():
             raise CheckpointError(
                 f"{source} is of no use: {name} holds weights that are not finite; take an earlier checkpoint"
             )
     extra = next((name for name in state if name not in wanted), None)
     if extra is not None:
-        raise CheckpointError(f"{source} is of another architecture: it holds {extra}, which the config's model lacks")
+        raise CheckpointError(
+            f"{source} is of another architecture: it holds {ascii(extra)[:80]}, which the config's model lacks"
+        )
 
 
 def find_checkpoint(source: str | Path, root: DataRoot | None = None) -> Path:
@@ -155,7 +159,7 @@ def load_model(
         outline = build_model(config.encoder_module, config.model_cfg, len(class_names))
     _check_fit(outline, saved["model_state_dict"], path.name)
     model = build_model(config.encoder_module, config.model_cfg, len(class_names))
-    model.load_state_dict(saved["model_state_dict"])
+    model.load_state_dict(dict(saved["model_state_dict"]))
     model.to(choose_device(str(device))).eval()
     return LoadedModel(model, config, class_names, path, epoch)
 
@@ -164,13 +168,15 @@ def _epoch_of(path: Path, saved: Mapping[str, Any]) -> int | None:
     epoch = saved.get("epoch")
     if not isinstance(epoch, int | float | np.number):
         return None
-    if not 0 <= epoch < math.inf:
-        raise CheckpointError(f"{path.name} is damaged: its epoch is {epoch}; copy or train it again")
+    if not 0 <= epoch <= _MAX_EPOCH:
+        raise CheckpointError(f"{path.name} is damaged: its epoch is {ascii(epoch)[:40]}; copy or train it again")
     return int(epoch)
 
 
 def _config_of(path: Path, saved: Mapping[str, Any]) -> RunConfig:
     if isinstance(saved.get("config"), Mapping):
+        if not _is_plain(saved["config"]):
+            raise CheckpointError(f"{path.name} is damaged: its config is no plain data; copy or train it again")
         return parse_config(saved["config"], source=path.name)
     folder = path.absolute().parent
     beside = folder / "config.yaml"
@@ -185,10 +191,20 @@ def _config_of(path: Path, saved: Mapping[str, Any]) -> RunConfig:
         ) from error
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)
+
+
 def _class_names_of(path: Path, saved: Mapping[str, Any], config: RunConfig, root: DataRoot | None) -> tuple[str, ...]:
     names = saved.get("class_names")
     if isinstance(names, list) and names:
-        known = tuple(str(name) for name in names)
+        if not all(isinstance(name, str) and 0 < len(name) <= _MAX_NAME for name in names):
+            raise CheckpointError(
+                f"{path.name} is damaged: its pianists must be names of 1 to {_MAX_NAME} characters; train it again"
+            )
+        known = tuple(names)
         twice = next((name for name, count in Counter(known).items() if count > 1), None)
         if twice is not None:
             raise CheckpointError(f"{path.name} names {twice!r} twice among its pianists; train it with each name once")

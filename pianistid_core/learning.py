@@ -22,7 +22,7 @@ from pianistid_core.datasets.cache import NoteCache
 from pianistid_core.errors import RunError
 from pianistid_core.loader import ClipDataset
 from pianistid_core.models import PianistModel, build_model
-from pianistid_core.optimisation import make_optimiser, make_scheduler, triplet_loss
+from pianistid_core.optimisation import load_optimiser, load_schedule, make_optimiser, make_scheduler, triplet_loss
 from pianistid_core.rolls import N_FRAMES, N_KEYS
 from pianistid_core.training_options import TripletOptions
 
@@ -270,18 +270,14 @@ class Learner:
         Raises
         ------
         CheckpointError
-            When the weights do not fit; `source` is its name.
+            When the weights, or the state of optimiser or schedule, do not fit; `source` is its name.
         KeyError, TypeError, ValueError, RuntimeError
             When something else is missing or does not fit.
         """
         load_state(self.model, saved["model_state_dict"], source=source)
-        # How an optimiser goes about it is this config's, not that of the run so far.
-        fused = self.optimiser.param_groups[0]["fused"]
-        of_optimiser = dict(saved["optimizer_state_dict"])
-        of_optimiser["param_groups"] = [{**group, "fused": fused} for group in of_optimiser["param_groups"]]
-        self.optimiser.load_state_dict(of_optimiser)
+        load_optimiser(self.optimiser, saved["optimizer_state_dict"], source=source)
         if self.scheduler is not None and saved["scheduler_state_dict"] is not None:
-            self.scheduler.load_state_dict(saved["scheduler_state_dict"])
+            load_schedule(self.scheduler, saved["scheduler_state_dict"], source=source)
         torch.set_rng_state(saved["torch_rng"])
         if self.device.type == "cuda" and saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
