@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import housekeeping
 import sidebar
 import who
 from guard import guarded
@@ -26,6 +27,7 @@ PAGES = {
         st.Page("views/cluster.py", title="Cluster", icon=":material/hub:", url_path="cluster"),
     ],
 }
+housekeeping.remember_session()
 page = st.navigation(PAGES, position="hidden")
 if not who.may(Role.LOOK):
     st.error("You are not logged in any more. Reload the page to log in.", icon=":material/lock:")

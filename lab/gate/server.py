@@ -11,6 +11,7 @@ import uvicorn
 from starlette.middleware import Middleware
 from streamlit import config
 
+import housekeeping
 from gate import organisation, sessions
 from gate.middleware import TICKET_HEADER, Gate
 from pianistid_core.accounts import AccountFile
@@ -74,7 +75,8 @@ async def ends_quietly(_app: Any) -> AsyncIterator[None]:
         server = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(server, uvicorn.Server):
             signal.signal(number, _ending(server))
-    yield
+    async with housekeeping.kept():
+        yield
 
 
 def _ending(server: uvicorn.Server) -> Any:
