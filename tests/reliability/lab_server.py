@@ -15,7 +15,8 @@ import psutil
 from client import Server, Tab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_TROUBLE = ("Traceback", "Uncaught", "Exception in", "ERROR")
+_TROUBLE = ("Exception in", "ERROR")
+_LAST_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class LabServer:
             )
 
     def troubles(self) -> list[str]:
-        """The lines of its log that tell of an error."""
+        """What its log tells of errors: each traceback as its last lines, and each line of an error."""
+        found: list[str] = []
         lines = self.log.read_text(errors="replace").splitlines()
-        return [line for line in lines if any(word in line for word in _TROUBLE)]
+        for number, line in enumerate(lines):
+            if "Traceback (most recent call last)" in line:
+                end = next((at for at in range(number + 1, len(lines)) if lines[at][:1].strip()), len(lines) - 1)
+                found.append("\n      ".join(lines[max(number, end - _LAST_LINES) : end + 1]))
+            elif any(word in line for word in _TROUBLE):
+                found.append(line)
+        return found
