@@ -11,6 +11,7 @@ import acts
 import cached
 import run_states
 import state
+import who
 from acts import acting
 from guard import guard, guarded
 from pianistid_core.accounts import Role
@@ -23,6 +24,8 @@ _HERE = Path(__file__).parent / "components"
 _MOST_RUNNING = 2
 _SEEN = "root_seen"
 _LOOK_EVERY_S = 4
+# A form of the gate's: a button of Streamlit's could not make the browser forget its cookie.
+_LOG_OUT = '<form method="post" action="logout"><button>Log out</button></form>'
 
 Pages = Mapping[str, Sequence[Any]]
 
@@ -42,6 +45,7 @@ def draw(pages: Pages) -> None:
         with guarded():
             _training(root)
         _data_root(root)
+        _person()
     notice = state.take_notice()
     if notice:
         st.toast(plain(notice, 600))
@@ -116,6 +120,18 @@ def _data_root(root: DataRoot) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             st.markdown(f":material/folder: {plain(_short(root.path), 120)}", width="stretch")
             _chooser(str(root.path))
+
+
+def _person() -> None:
+    """Who has logged in, and the way out; nothing where nobody is asked."""
+    if not who.has_logged_in():
+        return
+    person = who.me()
+    with st.container(key="nav_person", gap=None):
+        st.caption("Logged in")
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.markdown(f":material/person: {plain(person.name, 80)}, may {person.role.label}", width="stretch")
+            st.html(_LOG_OUT, width="content")
 
 
 def _short(path: Path) -> str:

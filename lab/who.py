@@ -5,9 +5,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from gate import sessions
 from pianistid_core.accounts import Person, Role
+from pianistid_core.audit import machine_user
 from pianistid_core.errors import AccessError
 
-__all__ = ["TICKET", "Person", "end_session", "is_known", "may", "me"]
+__all__ = ["TICKET", "Person", "has_logged_in", "may", "me"]
 
 TICKET = "pianistid_ticket"  # under which Streamlit keeps what the gate says about a session
 
@@ -29,17 +30,10 @@ def may(role: Role) -> bool:
     return person is not None and person.role >= role
 
 
-def is_known() -> bool:
+def has_logged_in() -> bool:
     """Whether the person of this session has logged in, and so can log out."""
     served = sessions.served()
     return served is not None and served.asks()
-
-
-def end_session() -> None:
-    """Ends the session of this person everywhere."""
-    served, ticket = sessions.served(), _said().get(TICKET)
-    if served is not None and isinstance(ticket, str):
-        served.end(ticket)
 
 
 def _person() -> Person | None:
@@ -54,7 +48,7 @@ def _person() -> Person | None:
     name, role = said.get("name"), said.get("role")
     if isinstance(name, str) and isinstance(role, str):
         return Person(name, Role.named(role))
-    return Person(sessions.user_of_the_machine(), Role.ADMINISTER)
+    return Person(machine_user(), Role.ADMINISTER)
 
 
 def _said() -> dict[str, object]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "profile": "measure how well each concept alone tells each pianist",
     "identify": "say who plays in a MIDI file",
     "runs": "list, find, label, show, stop, delete and export runs",
+    "lab": "serve the lab's pages",
+    "access": "list, add, change and remove who may come into the lab",
     "audit": "list who did what, when, and how it ended",
     "backup": "pack a data root or some of its runs into one file, or check such a file",
     "restore": "bring a backup, or an exported run, into a data root",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from urllib.parse import parse_qs, quote
 
 from anyio import to_thread
@@ -13,7 +14,9 @@ from gate.attempts import Attempts
 from gate.login_page import again_page, login_page
 from gate.requests import COOKIE, LOGIN, LOGOUT, Visit, safe_path
 from gate.sessions import LASTS_S, Sessions
+from pianistid_core import audit
 from pianistid_core.accounts import LONGEST_NAME, LONGEST_PASSWORD
+from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import AccessError
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,8 @@ _WRONG = "Name and password do not belong together."
 class Login:
     """What is answered at /login and /logout, and to whoever has not logged in yet."""
 
-    def __init__(self, sessions: Sessions, base: str, *, members: bool) -> None:
+    def __init__(self, sessions: Sessions, root: DataRoot, base: str, *, members: bool) -> None:
+        self._root = root
         self._sessions = sessions
         self._base = base
         self._members = members
@@ -42,7 +46,7 @@ class Login:
     async def answer(self, visit: Visit, ticket: str | None, receive: Receive) -> Response:
         """The answer at /login or /logout to somebody who holds a ticket, or to a stranger."""
         if visit.path == LOGOUT:
-            return self._log_out(visit, ticket) if visit.method == "POST" else self._to("/")
+            return await self._log_out(visit, ticket) if visit.method == "POST" else self._to("/")
         if visit.method == "POST":
             return await self._log_in(visit, await _form(visit, receive))
         following = safe_path(visit.connection.query_params.get("next", "/"))
@@ -69,24 +73,30 @@ class Login:
         if account is None:
             return self._page(following, name, _WRONG, 401)
         self._attempts.succeeded(name, visit.address)
-        self._end_old(visit)
+        await self._end_old(visit)
+        await to_thread.run_sync(partial(audit.note, self._root, account.name, "log in", where=audit.LAB))
         page = self._to(following)
         self._set_cookie(page, visit, self._sessions.open(account), int(LASTS_S))
         return page
 
-    def _log_out(self, visit: Visit, ticket: str | None) -> Response:
+    async def _log_out(self, visit: Visit, ticket: str | None) -> Response:
         by_password = self._sessions.find(visit.cookies.get(COOKIE, "")) is not None
-        if ticket:
-            self._sessions.end(ticket)
+        await self._end(ticket)
         page = self._to(LOGIN if by_password or not self._members else organisation.LOGOUT)
         self._set_cookie(page, visit, "", 0)
         return page
 
-    def _end_old(self, visit: Visit) -> None:
+    async def _end_old(self, visit: Visit) -> None:
         """Ends the session that a browser had before it logs in anew."""
         old = self._sessions.find(visit.cookies.get(COOKIE, ""))
-        if old is not None:
-            self._sessions.end(old.ticket)
+        await self._end(old.ticket if old else None)
+
+    async def _end(self, ticket: str | None) -> None:
+        person = self._sessions.person(ticket)
+        if ticket is None or person is None:
+            return
+        self._sessions.end(ticket)
+        await to_thread.run_sync(partial(audit.note, self._root, person.name, "log out", where=audit.LAB))
 
     def _page(self, following: str, name: str = "", problem: str = "", status: int = 200) -> Response:
         try:

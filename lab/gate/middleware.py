@@ -19,6 +19,7 @@ from gate.requests import COOKIE, HEALTH, LOGIN, LOGOUT, UPLOAD, Refusal, Visit
 from gate.sessions import Sessions
 from gate.uploads import Uploads, belongs_to
 from pianistid_core.accounts import Role
+from pianistid_core.datasets.root import DataRoot
 
 TICKET_HEADER = "x-pianistid-ticket"
 _LOOK_EVERY_S = 2.0
@@ -27,19 +28,26 @@ _LOOK_EVERY_S = 2.0
 class Gate:
     """The gate as an ASGI application around another.
 
-    `hosts` are the names it answers to, `base` the path below which it is served, `members` says whether the
-    organisation's login is set up.
+    `root` keeps the audit log, `hosts` are the names it answers to, `base` is the path below which it is served, and
+    `members` says whether the organisation's login is set up.
     """
 
     def __init__(
-        self, app: ASGIApp, *, sessions: Sessions, hosts: Sequence[str], base: str = "", members: bool = False
+        self,
+        app: ASGIApp,
+        *,
+        sessions: Sessions,
+        root: DataRoot,
+        hosts: Sequence[str],
+        base: str = "",
+        members: bool = False,
     ) -> None:
         self._app = app
         self._sessions = sessions
         self._hosts = hosts
         self._base = base
         self._members = members
-        self._login = Login(sessions, base, members=members)
+        self._login = Login(sessions, root, base, members=members)
         self._uploads = Uploads()
         self._scripts = headers.inline_scripts()
 

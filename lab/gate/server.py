@@ -42,7 +42,8 @@ def gate(ticket: str) -> Middleware:
     address = config.get_option("server.address")
     named = [str(host) for host in config.get_option("server.allowedHosts")]
     hosts = allowed_hosts(address, named)
-    accounts = AccountFile.of(DataRoot.open().path)
+    root = DataRoot.open()
+    accounts = AccountFile.of(root.path)
     members = organisation.is_set_up()
     asks = bool(accounts.read()) or members
     exposed = is_exposed(address, named)
@@ -56,7 +57,8 @@ def gate(ticket: str) -> Middleware:
     served = sessions.Sessions(accounts, asks=asks)
     sessions.serve(served)
     base = str(config.get_option("server.baseUrlPath") or "").strip("/")
-    return Middleware(Gate, sessions=served, hosts=hosts, base=f"/{base}" if base else "", members=members)
+    base = f"/{base}" if base else ""
+    return Middleware(Gate, sessions=served, root=root, hosts=hosts, base=base, members=members)
 
 
 def _check_settings() -> None:

@@ -5,7 +5,6 @@ the pages so that they know whose click it is. A ticket opens nothing by itself.
 asked each time anew: an account that is gone, has another password or another role counts from that moment.
 """
 
-import getpass
 import hashlib
 import secrets
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pianistid_core.accounts import Account, AccountFile, Accounts, Person, Role
+from pianistid_core.audit import machine_user
 from pianistid_core.errors import AccessError
 
 LASTS_S = 12 * 3600.0
@@ -93,7 +93,7 @@ class Sessions:
         if ticket is None:
             return None
         if secrets.compare_digest(ticket, self.machine):
-            return None if self.asks() else Person(user_of_the_machine(), Role.ADMINISTER)
+            return None if self.asks() else Person(machine_user(), Role.ADMINISTER)
         with self._lock:
             found = self._open.get(ticket)
         if found is None:
@@ -137,14 +137,6 @@ class Sessions:
 def ticket_of(token: str) -> str:
     """The digest by which a token is known."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def user_of_the_machine() -> str:
-    """The name of the user whose process this is."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number and no name
-        return "somebody at this machine"
 
 
 class _Served:

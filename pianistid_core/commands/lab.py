@@ -1,0 +1,69 @@
+"""`pianistid lab`: serves the lab, and refuses to expose it unprotected."""
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from pianistid_core.accounts import AccountFile
+from pianistid_core.commands.console import add_data_root, open_root
+from pianistid_core.errors import AccessError
+from pianistid_core.exposure import WITHOUT_LOGIN, allowed_hosts, is_exposed, organisation_login
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def add_lab(parser: ArgumentParser) -> None:
+    """Adds the options of `lab`."""
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="where to listen (default: %(default)s, this machine alone; 0.0.0.0 is every address of the machine)",
+    )
+    parser.add_argument("--port", metavar="PORT", type=_port, default=8501, help="the port (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a host name that the lab answers to, as behind a proxy; may be given more than once",
+    )
+    parser.add_argument("--cert", metavar="FILE", help="a certificate for TLS, with --key")
+    parser.add_argument("--key", metavar="FILE", help="the key of the certificate")
+    add_data_root(parser)
+    parser.set_defaults(handle=_serve)
+
+
+def _serve(options: Namespace) -> int:
+    root = open_root(options.data_root).path
+    home = _REPOSITORY / "lab" / "Home.py"
+    if not home.is_file() or find_spec("streamlit") is None:
+        raise AccessError("the pages of the lab are not here: run this from a checkout installed by `pip install -e .`")
+    if bool(options.cert) != bool(options.key):
+        raise AccessError("TLS needs both --cert and --key")
+    hosts = allowed_hosts(options.address, options.host)
+    folders = [place / ".streamlit" for place in (Path.home(), _REPOSITORY, home.parent)]
+    asks = bool(AccountFile.of(root).read()) or organisation_login(folders)
+    if is_exposed(options.address, options.host) and not asks:
+        raise AccessError(WITHOUT_LOGIN)
+    command = [sys.executable, "-m", "streamlit", "run", str(home)]
+    settings = {"address": options.address, "port": options.port}
+    if options.cert:
+        files = {"sslCertFile": options.cert, "sslKeyFile": options.key}
+        settings |= {name: Path(file).expanduser().absolute() for name, file in files.items()}
+    for name, value in settings.items():
+        command += [f"--server.{name}", str(value)]
+    for host in hosts:
+        command += ["--server.allowedHosts", host]
+    os.environ["PIANISTID_HOME"] = str(root)
+    os.chdir(_REPOSITORY)  # where its settings lie
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
