@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 import cached
 import compare_data as data
@@ -60,7 +61,10 @@ def choose(root: DataRoot, everything: Sequence[RunSummary]) -> list[RunSummary]
     if (RUNS not in st.session_state or joined(by_id)) and here != st.query_params.get_all(RUNS):
         # Once more from the start, with an address that holds what is shown and can be passed on.
         rest = {key: st.query_params.get_all(key) for key in st.query_params if key != RUNS}
-        st.switch_page("views/compare.py", query_params={**rest, RUNS: here})
+        try:
+            st.switch_page("views/compare.py", query_params={**rest, RUNS: here})
+        except StreamlitAPIException:  # the address belongs to the field below by now, as after Back: it is told there
+            st.session_state[RUNS] = here
     if here != st.session_state.get(RUNS, here):
         st.session_state[RUNS] = here
     bar = st.container(horizontal=True, vertical_alignment="bottom", key="compare_bar")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -100,7 +100,7 @@ class Tab:
         self.patience_s = patience_s
         self.told = Told()
         self.session_id = ""
-        self.query: dict[str, str] = {}
+        self.query: dict[str, list[str]] = {}
         self._page_hash = ""
         self._page_name = ""
         self._pages: dict[str, str] = {}
@@ -138,7 +138,7 @@ class Tab:
 
     def open(self, page: str = "", **query: str) -> Self:
         """Opens a page by its address ("" is the first), and waits until it is drawn."""
-        self.query = dict(query)
+        self.query = {key: [value] for key, value in query.items()}
         self._page_name, self._page_hash = page, self._pages.get(page, "")
         self._states.clear()
         self.rerun()
@@ -166,10 +166,14 @@ class Tab:
         """Has a widget hold a value without telling the server yet."""
         kind, what = self._find(key)
         self._states[what.id] = _state(kind, what.id, value)
+        self._address(what, value)
+
+    def _address(self, what: Any, value: Any) -> None:
+        """Puts a widget's value into the address, where it stands there."""
         if bound := getattr(what, "query_param_key", ""):
             self.query.pop(bound, None)
             if value not in (None, "", []):
-                self.query[bound] = ",".join(value) if isinstance(value, list) else str(value)
+                self.query[bound] = [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
     def select_rows(self, key: str, rows: list[int]) -> None:
         """Chooses rows of a table."""
@@ -186,7 +190,7 @@ class Tab:
         if taken is not None:
             state.CopyFrom(taken)
         answered = []
-        for place, (name, data) in zip(self._upload_places(list(files)), files.items(), strict=True):
+        for place, (name, data) in zip(self.places(list(files)), files.items(), strict=True):
             status = self.put(place.upload_url, name, data)
             answered.append(status)
             if status // 100 == 2:
@@ -208,6 +212,31 @@ class Tab:
             "X-Xsrftoken": self.server.cookies.get(XSRF_COOKIE, ""),
         }
         return self.server.request("PUT", f"/{url.lstrip('/')}", body, headers)[0]
+
+    def places(self, names: list[str]) -> list[Any]:
+        """Asks where files may be uploaded to: an address for each."""
+        request = BackMsg()
+        request.file_urls_request.request_id = asked = f"upload-{time.monotonic_ns()}"
+        request.file_urls_request.file_names.extend(names)
+        request.file_urls_request.session_id = self.session_id
+        self._send(request)
+        self.wait(lambda: asked in self._urls)
+        answer = self._urls.pop(asked)
+        if answer.error_msg:
+            raise TabError(f"no place to upload to: {answer.error_msg}")
+        return list(answer.file_urls)
+
+    def held(self) -> list[WidgetState]:
+        """What the widgets hold."""
+        return list(self._states.values())
+
+    def adopt(self, id: str, state: WidgetState) -> None:
+        """Has a widget claim to hold what another holds, as a browser that lies would."""
+        mine = WidgetState()
+        mine.CopyFrom(state)
+        mine.id = id
+        self._states[id] = mine
+        self.rerun()
 
     # --- what is on the page ------------------------------------------------------------------------------------------
 
@@ -275,7 +304,7 @@ class Tab:
 
     def _ask(self, triggers: Iterable[WidgetState], fragment: str = "") -> None:
         state = ClientState(
-            query_string=urlencode(self.query), page_script_hash=self._page_hash, page_name=self._page_name,
+            query_string=urlencode(self.query, doseq=True), page_script_hash=self._page_hash, page_name=self._page_name,
             fragment_id=fragment, is_auto_rerun=bool(fragment), cached_message_hashes=list(self._kept),
             widget_states=WidgetStates(widgets=[*self._states.values(), *triggers]),
         )  # fmt: skip
@@ -330,7 +359,7 @@ class Tab:
             for fragment in message.stop_auto_rerun.fragment_ids:
                 self._timers.pop(fragment, None)
         elif kind == "page_info_changed":
-            self.query = dict(parse_qsl(message.page_info_changed.query_string))
+            self.query = parse_qs(message.page_info_changed.query_string)
         elif kind == "file_urls_response":
             self._urls[message.file_urls_response.response_id] = message.file_urls_response
 
@@ -360,14 +389,18 @@ class Tab:
 
     def _obey(self, kind: str, what: Any) -> None:
         """Takes over the value that the server gives a widget."""
+        value: Any = None
         if kind in ("button_group", "multiselect"):
-            self._states[what.id] = _state(kind, what.id, list(what.raw_values))
+            value = list(what.raw_values)
         elif kind == "selectbox":
-            self._states[what.id] = _state(kind, what.id, what.raw_value if what.HasField("raw_value") else None)
+            value = what.raw_value if what.HasField("raw_value") else None
         elif kind in ("text_input", "text_area", "checkbox"):
-            self._states[what.id] = _state(kind, what.id, what.value)
+            value = what.value
         else:
             self._states.pop(what.id, None)
+            return
+        self._states[what.id] = _state(kind, what.id, value)
+        self._address(what, value)
 
     def _finish(self, message: ForwardMsg) -> None:
         status = message.script_finished
@@ -390,18 +423,6 @@ class Tab:
             (self.told.ticks_s if self._sent_is_tick else self.told.reruns_s).append(time.monotonic() - self._sent)
             self.told.rerun_bytes.append(self.told.bytes_in - self._bytes_before)
             self._sent = None
-
-    def _upload_places(self, names: list[str]) -> list[Any]:
-        request = BackMsg()
-        request.file_urls_request.request_id = asked = f"upload-{time.monotonic_ns()}"
-        request.file_urls_request.file_names.extend(names)
-        request.file_urls_request.session_id = self.session_id
-        self._send(request)
-        self.wait(lambda: asked in self._urls)
-        answer = self._urls.pop(asked)
-        if answer.error_msg:
-            raise TabError(f"no place to upload to: {answer.error_msg}")
-        return list(answer.file_urls)
 
     def _find(self, key: str) -> tuple[str, Any]:
         for drawn in self._drawn.values():
