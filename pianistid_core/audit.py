@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
-from pianistid_core.masking import masked, masked_values
+from pianistid_core.masking import masked
 from pianistid_core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
@@ -81,19 +81,24 @@ def note(
     why: str = "",
     **details: object,
 ) -> None:
-    """Appends a line to the audit log of a data root; warns in the log of the program when the disk refuses."""
+    """Appends a line to the audit log of a data root; warns in the log of the program when the disk refuses.
+
+    What is refused makes no data root: a slip in its name leaves nothing behind.
+    """
+    if ended == "refused" and not root.path.is_dir():
+        return
     texts = {"who": who, "what": what, "about": about, "where": where, "ended": ended, "why": why}
     more = {key: value for key, value in list(details.items())[:_MOST_DETAILS] if key not in _KNOWN}
     record: dict[str, Any] = {"when": _moment(datetime.now(UTC)), **{key: _cut(text) for key, text in texts.items()}}
     record |= {key: value if isinstance(value, int | float | None) else _cut(value) for key, value in more.items()}
-    line = json.dumps(masked_values(record)).encode() + b"\n"
+    line = json.dumps(record).encode() + b"\n"
     try:
         folder = folder_of(root)
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder)
         _append(folder / "log.jsonl", line)
     except OSError as error:
-        log.warning("the audit log cannot be written (%s): %s %s", error.strerror or error, what, masked(_cut(about)))
+        log.warning("the audit log cannot be written (%s): %s %s", error.strerror or error, what, _cut(about))
 
 
 @contextmanager
@@ -196,7 +201,7 @@ def _older(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _cut(text: object) -> str:
-    line = str(text)
+    line = masked(str(text))  # before it is cut: half a password is one too
     return line if len(line) <= _MOST_CHARACTERS else line[: _MOST_CHARACTERS - 1] + "…"
 
 

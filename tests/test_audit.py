@@ -16,6 +16,7 @@ from pianistid_core.__main__ import main
 from pianistid_core.audit import entries, folder_of, note, noting
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.runs import Run
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_names_are_data(root: DataRoot, name: str) -> None:
 
 def test_no_password_gets_in(root: DataRoot) -> None:
     note(root, "Ann", "settings", "https://ann:s3cret@host", why="http://x:s3cret@y", more="http://x:s3cret@y")
+    note(root, "Ann", "settings", "https://ann:" + 700 * "s3cret" + "@host")
     assert b"s3cret" not in (folder_of(root) / "log.jsonl").read_bytes()
 
 
@@ -154,6 +156,54 @@ def test_where_the_root_cannot_be_written_it_lies_in_the_cache(tmp_path: Path) -
     note(root, "Ann", "start", "study/a")
     assert folder_of(root).is_relative_to(tmp_path / "cache")
     assert [entry.about for entry in entries(root)] == ["study/a"]
+
+
+def test_what_is_refused_makes_no_data_root(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "hoem", tmp_path / "cache")
+    note(root, "Ann", "import", "music.zip", ended="refused", why="there is no such file")
+    assert not root.path.exists()
+
+
+def test_every_command_that_changes_something_leaves_a_line(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "machine_user", lambda: "operator")
+    for name in ("a", "b"):
+        run = Run.create(root.checkpoints_dir, "study", name)
+        run.set_state("stopped", "", epochs=2)
+    there = ["--data-root", str(root.path)]
+    (root.path / "music").mkdir()
+    lines: list[tuple[list[str], str, str, str]] = [
+        (["runs", "tag", "study/a", "x"], "label", "study/a", "done"),
+        (["runs", "note", "study/a", "x"], "label", "study/a", "done"),
+        (["runs", "star", "study/a"], "label", "study/a", "done"),
+        (["runs", "archive", "study/a"], "label", "study/a", "done"),
+        (["runs", "stop", "study/a"], "stop", "study/a", "refused"),
+        (["runs", "export", "study/a", str(root.path / "a.zip")], "export", "study/a", "done"),
+        (["runs", "trash", "study/a"], "delete", "study/a", "done"),
+        (["runs", "restore", "study/a"], "restore", "study/a", "done"),
+        (["runs", "trash", "study/a"], "delete", "study/a", "done"),
+        (["runs", "trash", "--empty"], "empty trash", "study/a", "done"),
+        (["runs", "delete", "study/b"], "delete", "study/b", "done"),
+        (["queue", "pause"], "queue pause", "", "done"),
+        (["queue", "unpause"], "queue unpause", "", "done"),
+        (["queue", "add", "--config", "demo.yaml"], "queue add", "demo/demo", "refused"),
+        (["sweep", "--config", "demo.yaml", "--seeds", "1"], "queue add", "demo/demo-seed1", "refused"),
+        (["cluster", "use", "10.0.0.5:6379"], "settings", "cluster 10.0.0.5:6379", "done"),
+        (["cluster", "forget"], "settings", "no cluster", "done"),
+        (["data", "import", str(root.path / "music")], "import", str(root.path / "music"), "refused"),
+        (["data", "split", "all"], "split", "all", "refused"),
+    ]
+    for command, what, about, ended in lines:
+        before = len(entries(root, 1000))
+        main([*command, *there])
+        now = entries(root, 1000)
+        assert len(now) == before + 1, command
+        assert (now[0].who, now[0].what, now[0].ended, now[0].where) == ("operator", what, ended, "command line"), (
+            command
+        )
+        assert now[0].about == about, command
+    for command in (["runs", "list"], ["runs", "trash"], ["queue", "list"], ["data", "list"], ["audit"]):
+        main([*command, *there])
+    assert len(entries(root, 1000)) == len(lines)
 
 
 def test_the_command_lists_filters_and_gives_json(root: DataRoot, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, replace
 
+from pianistid_core.audit import noting
 from pianistid_core.cluster import offer_of
 from pianistid_core.commands.console import add_data_root, add_json, open_root, say, say_json
 from pianistid_core.datasets.root import DataRoot
@@ -88,7 +89,8 @@ def _show(options: Namespace) -> int:
 def _use(options: Namespace) -> int:
     root = open_root(options.data_root)
     cluster = chosen_cluster(options, root)
-    save_cluster(root, cluster)
+    with noting(root, "settings", f"cluster {cluster.address}" if cluster else "no cluster"):
+        save_cluster(root, cluster)
     if options.json:
         say_json({"cluster": None if cluster is None else asdict(cluster)})
     elif cluster is not None:
@@ -97,7 +99,9 @@ def _use(options: Namespace) -> int:
 
 
 def _forget(options: Namespace) -> int:
-    save_cluster(open_root(options.data_root), None)
+    root = open_root(options.data_root)
+    with noting(root, "settings", "no cluster"):
+        save_cluster(root, None)
     if options.json:
         say_json({"cluster": None})
     else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pianistid_core.audit import noting
 from pianistid_core.commands.console import (
     add_data_root,
     add_json,
@@ -64,7 +65,7 @@ def _import(options: Namespace) -> int:
     from pianistid_core.datasets.importing import import_source
 
     root = open_root(options.data_root)
-    with progress("files") as shown:
+    with progress("files") as shown, noting(root, "import", str(options.source)):
         report = import_source(
             root,
             options.source,
@@ -148,7 +149,8 @@ def _split(options: Namespace) -> int:
     if options.preview:
         plan = preview_split(root, options.name, **arguments)
     else:
-        plan = make_split(root, options.name, **arguments, overwrite=options.overwrite)
+        with noting(root, "split", options.name):
+            plan = make_split(root, options.name, **arguments, overwrite=options.overwrite)
     if options.json:
         say_json({**plan.to_dict(), "written": not options.preview})
         return 0
@@ -182,7 +184,7 @@ def _demo(options: Namespace) -> int:
     from pianistid_core.datasets.demo import make_demo
 
     root = open_root(options.data_root)
-    with progress("recordings") as shown:
+    with progress("recordings") as shown, noting(root, "demo", options.name):
         report = make_demo(
             root,
             name=options.name,
@@ -228,7 +230,7 @@ def _fetch(options: Namespace) -> int:
             say_table(("file", "MB", "checksum"), [(file.name, file.size / 1e6, file.checksum) for file in files])
         return 0
     root = open_root(options.data_root)
-    with progress("bytes or files") as shown:
+    with progress("bytes or files") as shown, noting(root, "fetch", str(options.record)):
         report = fetch_archive(
             root,
             record=options.record,

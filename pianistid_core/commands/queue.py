@@ -3,13 +3,16 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from pianistid_core.audit import machine_user, noting
 from pianistid_core.commands.cluster import add_ray, chosen_cluster
 from pianistid_core.commands.configs import add_set
 from pianistid_core.commands.console import add_data_root, add_json, count, open_root, say, say_json, say_table
 from pianistid_core.config import load_config
 from pianistid_core.errors import RunError
 from pianistid_core.places import cluster_data
+from pianistid_core.run_config import run_for
 from pianistid_core.run_queue import QueueEntry, RunQueue
+from pianistid_core.run_starter import remember_starter
 from pianistid_core.runs import describe_time
 
 _ENTRY_HELP = "a waiting run, as experiment/run, or its place in the queue from 1"
@@ -73,7 +76,10 @@ def _list(options: Namespace) -> int:
 def _add(options: Namespace) -> int:
     queue = _queue(options)
     cluster = chosen_cluster(options, queue.root)
-    (entry,) = queue.add([load_config(options.config, overrides=options.set)], cluster=cluster)
+    config = load_config(options.config, overrides=options.set)
+    with noting(queue.root, "queue add", f"{config.experiment}/{config.run}"):
+        (entry,) = queue.add([config], cluster=cluster)
+    remember_starter(run_for(config, queue.root), machine_user())
     if options.json:
         say_json(_described(entry))
     else:
@@ -85,7 +91,8 @@ def _add(options: Namespace) -> int:
 def _move(options: Namespace) -> int:
     queue = _queue(options)
     entry = _find(queue, options.entry)
-    queue.move(entry.id, options.place - 1)
+    with noting(queue.root, "queue move", entry.run_id):
+        queue.move(entry.id, options.place - 1)
     return _done(queue, options, f"run {entry.run_id} was moved to place {_place(queue, entry)}")
 
 
@@ -93,19 +100,22 @@ def _remove(options: Namespace) -> int:
     queue = _queue(options)
     entries = [_find(queue, name) for name in options.entries]
     for entry in entries:
-        queue.remove(entry.id)
+        with noting(queue.root, "queue remove", entry.run_id):
+            queue.remove(entry.id)
     return _done(queue, options, f"{count(len(entries), 'run')} taken out of the queue")
 
 
 def _pause(options: Namespace) -> int:
     queue = _queue(options)
-    queue.pause()
+    with noting(queue.root, "queue pause"):
+        queue.pause()
     return _done(queue, options, "the queue is paused; a run that trains goes on")
 
 
 def _unpause(options: Namespace) -> int:
     queue = _queue(options)
-    queue.unpause()
+    with noting(queue.root, "queue unpause"):
+        queue.unpause()
     return _done(queue, options, "the queue goes on")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pianistid_core.atomic import replacing
+from pianistid_core.audit import noting
 from pianistid_core.commands.console import (
     add_data_root,
     add_json,
@@ -175,11 +176,13 @@ def _show(options: Namespace) -> int:
 def _stop(options: Namespace) -> int:
     from pianistid_core import launch
 
-    run = find_run(options.run, open_root(options.data_root))
-    if options.wait:
-        launch.stop_and_wait(run, options.kind)
-    else:
-        launch.stop(run, options.kind)
+    root = open_root(options.data_root)
+    run = find_run(options.run, root)
+    with noting(root, "stop", run.id, kind=options.kind):
+        if options.wait:
+            launch.stop_and_wait(run, options.kind)
+        else:
+            launch.stop(run, options.kind)
     if not run.path.is_dir():  # it waited in the queue and had never trained
         if options.json:
             say_json({"id": run.id, "removed": True})
@@ -199,7 +202,8 @@ def _delete(options: Namespace) -> int:
     for name in options.runs:
         try:
             run = find_run(name, root)
-            run.delete()
+            with noting(root, "delete", run.id):
+                run.delete()
             deleted.append(run.id)
         except PianistIDError as error:
             complain(str(error))
@@ -213,9 +217,11 @@ def _delete(options: Namespace) -> int:
 
 
 def _export(options: Namespace) -> int:
-    run = find_run(options.run, open_root(options.data_root))
+    root = open_root(options.data_root)
+    run = find_run(options.run, root)
     target = Path(options.file)
-    n_files = export_run(run, target, overwrite=options.overwrite)
+    with noting(root, "export", run.id, file=str(target)):
+        n_files = export_run(run, target, overwrite=options.overwrite)
     if options.json:
         say_json({"run": run.id, "file": str(target), "files": n_files, "bytes": target.stat().st_size})
     else:

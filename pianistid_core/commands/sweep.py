@@ -2,11 +2,14 @@
 
 from argparse import ArgumentParser, Namespace
 
+from pianistid_core.audit import machine_user, noting
 from pianistid_core.commands.configs import add_set
 from pianistid_core.commands.console import add_data_root, add_json, count, open_root, say, say_json, say_table
 from pianistid_core.config import RunConfig, config_fields, difference, load_config, to_dict
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.run_config import run_for
 from pianistid_core.run_queue import RunQueue
+from pianistid_core.run_starter import remember_starter
 from pianistid_core.sweep import parse_axes, parse_values, sweep
 
 _NOT_SHOWN = ("run",)
@@ -38,7 +41,10 @@ def _sweep(options: Namespace) -> int:
     seeds = parse_values(options.seeds, seed) if options.seeds else ()
     runs = sweep(config, axes, seeds)
     if not options.dry_run:
-        RunQueue(root).add(runs)
+        with noting(root, "queue add", ", ".join(f"{run.experiment}/{run.run}" for run in runs)):
+            RunQueue(root).add(runs)
+        for run in runs:
+            remember_starter(run_for(run, root), machine_user())
     if options.json:
         say_json([{"run": f"{run.experiment}/{run.run}", "differs": _differs(config, run)} for run in runs])
         return 0

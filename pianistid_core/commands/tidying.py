@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pianistid_core import trash
+from pianistid_core.audit import noting
 from pianistid_core.commands.console import (
     add_data_root,
     add_json,
@@ -102,19 +103,25 @@ def say_runs(summaries: Sequence[RunSummary]) -> None:
 
 
 def _tag(options: Namespace) -> int:
-    run = find_run(options.run, open_root(options.data_root))
+    root = open_root(options.data_root)
+    run = find_run(options.run, root)
     named = {tag.casefold() for tag in options.tags}
 
     def tag(labels: RunLabels) -> RunLabels:
         kept = tuple(tag for tag in labels.tags if tag.casefold() not in named)
         return replace(labels, tags=kept if options.remove else (*kept, *options.tags))
 
-    return _say(options, run, run.relabel(tag))
+    with noting(root, "label", run.id):
+        kept = run.relabel(tag)
+    return _say(options, run, kept)
 
 
 def _note(options: Namespace) -> int:
-    run = find_run(options.run, open_root(options.data_root))
-    return _say(options, run, run.relabel(lambda labels: replace(labels, note=options.text)))
+    root = open_root(options.data_root)
+    run = find_run(options.run, root)
+    with noting(root, "label", run.id):
+        kept = run.relabel(lambda labels: replace(labels, note=options.text))
+    return _say(options, run, kept)
 
 
 def _say(options: Namespace, run: Run, kept: RunLabels) -> int:
@@ -132,7 +139,7 @@ def _star(options: Namespace) -> int:
         run.relabel(lambda labels: replace(labels, starred=not options.off))
         return "has no star" if options.off else "has a star"
 
-    return _each(options, star)
+    return _each(options, "label", star)
 
 
 def _archive(options: Namespace) -> int:
@@ -140,15 +147,17 @@ def _archive(options: Namespace) -> int:
         run.relabel(lambda labels: replace(labels, archived=not options.off))
         return "is back in the list" if options.off else "is put away"
 
-    return _each(options, archive)
+    return _each(options, "label", archive)
 
 
 def _trash(options: Namespace) -> int:
-    checkpoints_dir = open_root(options.data_root).checkpoints_dir
+    root = open_root(options.data_root)
+    checkpoints_dir = root.checkpoints_dir
     if options.runs:
-        return _each(options, lambda run: f"is in the trash as {trash.discard(run).id}")
+        return _each(options, "delete", lambda run: f"is in the trash as {trash.discard(run).id}")
     if options.empty:
-        n_removed = trash.empty(checkpoints_dir)
+        with noting(root, "empty trash", ", ".join(one.run_id for one in trash.discarded(checkpoints_dir))):
+            n_removed = trash.empty(checkpoints_dir)
         if options.json:
             say_json({"removed": n_removed})
         else:
@@ -166,11 +175,13 @@ def _trash(options: Namespace) -> int:
 
 
 def _restore(options: Namespace) -> int:
-    checkpoints_dir = open_root(options.data_root).checkpoints_dir
+    root = open_root(options.data_root)
+    checkpoints_dir = root.checkpoints_dir
     latest = {one.run_id: one.id for one in reversed(trash.discarded(checkpoints_dir))}
 
     def restore(name: str) -> tuple[str, str]:
-        return trash.restore(checkpoints_dir, latest.get(name, name)).id, "is back"
+        with noting(root, "restore", name):
+            return trash.restore(checkpoints_dir, latest.get(name, name)).id, "is back"
 
     return _report(options, options.ids, restore)
 
@@ -188,12 +199,13 @@ def _find(options: Namespace) -> int:
     return 0
 
 
-def _each(options: Namespace, change: Callable[[Run], str]) -> int:
+def _each(options: Namespace, what: str, change: Callable[[Run], str]) -> int:
     root = open_root(options.data_root)
 
     def one(name: str) -> tuple[str, str]:
         run = find_run(name, root)
-        return run.id, change(run)
+        with noting(root, what, run.id):
+            return run.id, change(run)
 
     return _report(options, options.runs, one)
 

@@ -5,7 +5,9 @@ Under torchrun each of its processes runs this command; the first answers, the o
 
 import logging
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
+from pianistid_core.audit import machine_user, note, noting
 from pianistid_core.commands.cluster import add_ray, chosen_cluster
 from pianistid_core.commands.configs import add_set
 from pianistid_core.commands.console import (
@@ -23,7 +25,8 @@ from pianistid_core.errors import RunError
 from pianistid_core.peer_watch import is_first, under_torchrun
 from pianistid_core.places import cluster_of
 from pianistid_core.run_config import config_to_resume, find_run, run_for
-from pianistid_core.runs import Run
+from pianistid_core.run_starter import remember_starter
+from pianistid_core.runs import REQUEST_FILE, Run
 
 _LOAD = "checkpoint_cfg.load_checkpoints"
 
@@ -58,14 +61,24 @@ def _train(options: Namespace) -> int:
         from pianistid_core import launch
 
         # A run goes on where it trained before, unless it is told where.
-        started = launch.start(config, root, cluster=cluster or (cluster_of(run) if run else None))
+        with noting(root, "resume" if run else "start", run_for(config, root).id):
+            started = launch.start(config, root, cluster=cluster or (cluster_of(run) if run else None))
+        remember_starter(started, machine_user())
         if options.json:
             say_json(describe(started))
         else:
             say(f"run {started.id} starts in the background; `pianistid runs show {started.id}` tells how it goes")
         return 0
 
-    return _train_here(config, root, run or run_for(config, root), as_json=options.json)
+    here = run or run_for(config, root)
+    if is_first() and not _is_handed_over(options, here):
+        note(root, machine_user(), "resume" if run else "start", here.id, ended="begun")
+    return _train_here(config, root, here, as_json=options.json)
+
+
+def _is_handed_over(options: Namespace, run: Run) -> bool:
+    """Whether this is the trainer of a run that somebody started elsewhere, which is written down there."""
+    return options.config is not None and Path(options.config).absolute() == run.path / REQUEST_FILE
 
 
 def _train_here(config: RunConfig, root: DataRoot, run: Run, *, as_json: bool) -> int:
