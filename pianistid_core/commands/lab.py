@@ -9,7 +9,15 @@ from pathlib import Path
 from pianistid_core.accounts import AccountFile
 from pianistid_core.commands.console import add_data_root, open_root
 from pianistid_core.errors import AccessError
-from pianistid_core.exposure import WITHOUT_LOGIN, allowed_hosts, is_exposed, organisation_login
+from pianistid_core.exposure import (
+    WITHOUT_LOGIN,
+    allowed_hosts,
+    is_exposed,
+    is_loopback,
+    is_wildcard,
+    organisation_login,
+    own_addresses,
+)
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -49,18 +57,26 @@ def _serve(options: Namespace) -> int:
     if is_exposed(options.address, options.host) and not asks:
         raise AccessError(WITHOUT_LOGIN)
     command = [sys.executable, "-m", "streamlit", "run", str(home)]
-    settings = {"address": options.address, "port": options.port}
+    settings = {"server.address": options.address, "server.port": options.port}
+    settings["browser.serverAddress"] = options.host[0] if options.host else _shown(options.address)
     if options.cert:
-        files = {"sslCertFile": options.cert, "sslKeyFile": options.key}
+        files = {"server.sslCertFile": options.cert, "server.sslKeyFile": options.key}
         settings |= {name: Path(file).expanduser().absolute() for name, file in files.items()}
     for name, value in settings.items():
-        command += [f"--server.{name}", str(value)]
+        command += [f"--{name}", str(value)]
     for host in hosts:
         command += ["--server.allowedHosts", host]
     os.environ["PIANISTID_HOME"] = str(root)
     os.chdir(_REPOSITORY)  # where its settings lie
     sys.stdout.flush()
     os.execv(sys.executable, command)
+
+
+def _shown(address: str) -> str:
+    """The address that is printed: of a server on every address the first that others reach."""
+    if not is_wildcard(address):
+        return address
+    return next((one for one in own_addresses() if not is_loopback(one)), "127.0.0.1")
 
 
 def _port(text: str) -> int:
