@@ -25,8 +25,9 @@ from pathlib import Path
 
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ClusterError, PianistIDError
+from pianistid_core.ladder import Family, Ladder, Patience, marked
 from pianistid_core.names import is_plain_name
-from pianistid_core.processes import STOP_GRACE_S, TERMINATE_GRACE_S, ProcessIdentity, kill_tree
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import PLACE_FILE, QUEUED_FILE, REQUEST_FILE, Run, StopKind
 
 CHUNK_BYTES = 8 << 20
@@ -211,18 +212,8 @@ class RemoteTrainer:
 
     def _wait_for(self, trainer: "subprocess.Popen[bytes]") -> int:
         """Waits until the trainer has ended, sees to it that it heeds a request to stop, and gives its exit status."""
-        identity = ProcessIdentity.of(trainer.pid)
-        asked: float | None = None
-        while (code := trainer.poll()) is None:
-            asked = (asked or time.monotonic()) if self._run.stop_request() else None
-            waited = time.monotonic() - asked if asked else 0.0
-            if waited > STOP_GRACE_S + TERMINATE_GRACE_S and identity is not None:
-                kill_tree(identity)
-            elif waited > STOP_GRACE_S:
-                trainer.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                trainer.wait(timeout=0.5)
-        return code
+        ladder = Ladder(Family(self._run.path, ProcessIdentity.of(trainer.pid)), Patience())
+        return ladder.wait_for(trainer, asked=lambda: self._run.stop_request() is not None)
 
     def _command(self, data_root: str) -> list[str]:
         python = [sys.executable, "-m"]
@@ -234,7 +225,7 @@ class RemoteTrainer:
 
     def _environment(self) -> dict[str, str]:
         # Ray leaves a process that asked for no GPU with all of them.
-        return {**os.environ, **({} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""})}
+        return {**os.environ, **marked(self._run.path), **({} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""})}
 
 
 def _signature(stat: os.stat_result) -> Signature:

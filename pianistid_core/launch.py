@@ -1,8 +1,9 @@
 """Runs in the background: started, watched and stopped without being anybody's child.
 
 `start` spawns `python -m pianistid_core.launch RUN ROOT` in a session of its own, so that it outlives the page, the
-server and the terminal. That process, the supervisor, starts the trainer, waits for it, writes down how it ended, and
-ends a trainer that does not heed a request to stop.
+server and the terminal. That process, the supervisor, starts the trainer in a session of its own, waits for it, writes
+down how it ended, ends a trainer that does not heed a request to stop, and stays until nothing of the run is left. Of a
+trainer without a supervisor (that was killed, or there was none) whoever asks it to stop starts one to see to that.
 """
 
 import contextlib
@@ -14,19 +15,26 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock
-
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.ladder import Family, Ladder, Patience, apart, marked
+from pianistid_core.mirror import settle_run
 from pianistid_core.places import Cluster, checked, cluster_of, require_free, set_place
-from pianistid_core.processes import STOP_GRACE_S, TERMINATE_GRACE_S, ProcessIdentity, kill_tree
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import QueueFiles, holding, leave, withdraw
 from pianistid_core.run_config import config_to_resume, resumable_checkpoint, run_for
 from pianistid_core.runs import REQUEST_FILE, STARTING, WAITING, Run, StopKind
+from pianistid_core.trash import Discarded, discard
 
 # What a run on a cluster has to end in: it is ended there as here, and then brought over.
-_CLUSTER_STOP_S = 600.0
+ON_A_CLUSTER = Patience(600.0, 610.0)
+# How much longer whoever waits for a run's end leaves it to its supervisor.
+_BESIDE_S = 3.0
+_TO_CLOSE = Patience(10.0, 15.0)
+_LOOK_EVERY_S = 0.5
+_TRIES = 5
+_END = "--end"
 
 
 def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
@@ -42,15 +50,20 @@ def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) 
         When the cluster is not described as one can be (whether it is there, the run will say), or when the run may
         still train on a cluster that this would leave.
     """
+    return _start(config, root, cluster, make=True)
+
+
+def _start(config: RunConfig, root: DataRoot, cluster: Cluster | None, *, make: bool) -> Run:
     run = run_for(config, root)
     cluster = None if cluster is None else checked(cluster, root)
     anew = not config.checkpoint_cfg.load_checkpoints
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
     with holding(run) as place:
-        run.make()
+        if make:
+            run.make()
         # Held for a moment only, so that two pages cannot start one run twice.
-        with FileLock(run.path / "launch.lock"):
+        with run.launching():
             if run.is_due():
                 raise RunError(f"run {run.id} is already running; stop it first, or choose another run name")
             require_free(run, cluster, anew=anew)
@@ -81,7 +94,7 @@ def start_claimed(
     root.split(config.data_split_dir)
     resumable_checkpoint(config, run)
     run.make()
-    with FileLock(run.path / "launch.lock"):
+    with run.launching():
         if not claim.exists():
             return None
         run.save_text(REQUEST_FILE, to_yaml(config))
@@ -90,16 +103,18 @@ def start_claimed(
     return _spawn(run, root, claim)
 
 
-def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pianistid_core.launch", str(run.path), str(root.path), str(root.cache_dir)]
-    with (run.path / "log.txt").open("ab") as log:
+def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> "subprocess.Popen[bytes]":
+    paths = (run.path, root.path, root.cache_dir, *([claim] if claim else []))
+    return _spawn_process(run, [str(path) for path in paths])
+
+
+def _spawn_process(run: Run, arguments: list[str]) -> "subprocess.Popen[bytes]":
+    with run.log_path.open("ab") as log:
         return subprocess.Popen(
-            [*command, *([str(claim)] if claim else [])],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+            [sys.executable, "-m", "pianistid_core.launch", *arguments],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, **apart()},
+        )  # fmt: skip
 
 
 def resume(run: Run, root: DataRoot) -> Run:
@@ -108,13 +123,13 @@ def resume(run: Run, root: DataRoot) -> Run:
     Raises
     ------
     RunError
-        When it is running, or has no config to go on with.
+        When it is running, is gone, or has no config to go on with.
     """
-    return start(config_to_resume(run, root), root, cluster=cluster_of(run))
+    return _start(config_to_resume(run, root), root, cluster_of(run), make=False)
 
 
 def stop(run: Run, kind: StopKind = "save") -> None:
-    """Asks a run to stop and returns at once; one that does not heed is ended by its supervisor.
+    """Asks a run to stop and returns at once; one that does not heed is ended, by its supervisor or another process.
 
     One that waits in the queue is taken out of it, and is then what it was before: one that never trained is gone.
 
@@ -123,16 +138,26 @@ def stop(run: Run, kind: StopKind = "save") -> None:
     RunError
         When it is not running.
     """
+    if _ask(run, kind) and not _lives(run.supervisor()):
+        _spawn_process(run, [_END, str(run.path)])
+
+
+def _ask(run: Run, kind: StopKind) -> bool:
+    """Asks a run to stop, or takes it out of the queue; whether there is an end to wait for. Raises: see `stop`."""
     state = run.state()
     if state.status not in ("running", "queued"):
         raise RunError(f"run {run.id} is not running: it is {state.status}")
     if state.reason == WAITING and withdraw(run):
-        return
-    run.request_stop(kind)
+        return False
+    try:
+        run.request_stop(kind)
+    except FileNotFoundError as error:
+        raise RunError(f"run {run.id} is gone; look at the list of runs again") from error
+    return True
 
 
-def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_GRACE_S + TERMINATE_GRACE_S) -> None:
-    """Asks a run to stop and waits until no process of it is left, ending it the hard way after `timeout_s`.
+def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | None = None) -> None:
+    """Asks a run to stop and waits until no process of it is left, ending them all when patience is over.
 
     One on a cluster is ended there as one here would be, and waited for until it is brought over, 10 minutes at most;
     then whatever follows it here is ended, and what the cluster still has is brought over when the run is resumed.
@@ -142,62 +167,143 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, timeout_s: float = STOP_
     RunError
         When it is not running.
     """
-    trainer, away = run.trainer(), cluster_of(run) is not None
-    stop(run, kind)
-    deadline = time.monotonic() + (_CLUSTER_STOP_S + TERMINATE_GRACE_S if away else timeout_s)
-    while (run.state().status in ("running", "queued") or _lives(trainer)) and time.monotonic() < deadline:
+    family, supervisor = Family(run.path, run.trainer()), run.supervisor()
+    patience = patience or patience_with(run)
+    if not _ask(run, kind):
+        return
+    if _lives(supervisor):
+        patience = Patience(patience.told_after_s + _BESIDE_S, patience.killed_after_s + _BESIDE_S)
+    ladder = Ladder(family, patience)
+    while not ladder.killed and (run.state().status in ("running", "queued") or family.members()):
+        ladder.climb(asked=True)
         time.sleep(0.1)
-    if trainer is not None:
-        kill_tree(trainer)
+    if ladder.killed and supervisor is not None:
+        supervisor.signal(signal.SIGKILL)  # one that has not seen to it by now is frozen itself
+
+
+def bring_to_rest(run: Run) -> bool:
+    """Stops a run if it runs, and takes it out of the queue if it waits there; False when nothing of it is left then.
+
+    Raises
+    ------
+    RunError
+        When somebody starts it again and again, or the queue is starting it.
+    """
+    for _ in range(_TRIES):
+        state = run.state()
+        if state.reason == WAITING and withdraw(run):
+            return run.path.is_dir()
+        if not (state.is_due() or state.reason == WAITING):
+            return True
+        with contextlib.suppress(RunError):  # that it has ended by itself meanwhile
+            stop_and_wait(run)
+    raise RunError(f"run {run.id} is started again and again; see who does that, then try again")
+
+
+def stop_and_discard(run: Run) -> Discarded | None:
+    """Stops a run, with a checkpoint, if it runs, and moves it to the trash; returns when nothing of it runs any more.
+
+    One that waited in the queue and never trained is gone with its place there: None.
+
+    Raises
+    ------
+    RunError
+        When it is gone, cannot be moved, or is started again and again.
+    """
+    while bring_to_rest(run):
+        try:
+            return discard(run)
+        except RunError:
+            if not run.is_due():  # or somebody resumed it in between
+                raise
+    return None
+
+
+def patience_with(run: Run) -> Patience:
+    """How long a run has to end by itself once it was asked to."""
+    return Patience() if cluster_of(run) is None else ON_A_CLUSTER
 
 
 def _lives(process: ProcessIdentity | None) -> bool:
     return process is not None and process.alive()
 
 
-def supervise(run: Run, root: Path, cache_dir: Path, claim: Path | None = None) -> int:
-    """Trains a run in a process of its own and stays until it has ended; returns its exit status.
+# --- the supervisor --------------------------------------------------------------------------------------------------
+
+
+def supervise(
+    run: Run, root: Path, cache_dir: Path, claim: Path | None = None, *, patience: Patience | None = None
+) -> int:
+    """Trains a run in a process of its own and stays until nothing of it is left; returns the trainer's exit status.
 
     With a `claim` of the queue it trains only if it is the one to take that away.
     """
-    # A signal to the group is the trainer's to heed; the supervisor stays to write down how it ended.
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
-        signal.signal(number, signal.SIG_IGN)
+    _ignore_signals()
+    me = ProcessIdentity.of()
     if claim is None:
-        run.set_state("running", STARTING, epochs=run.state().epochs, process=ProcessIdentity.of())
+        run.set_state("running", STARTING, epochs=run.state().epochs, process=me, supervisor=me)
     elif not _take_claim(run, claim):
         return 0
+    Family(run.path).end()  # what a training that was killed may have left, which would hold its lock
     away = cluster_of(run) is not None
     trainer = subprocess.Popen(
         [sys.executable, "-m", *(_following(run) if away else _training(run, root))],
-        env={**os.environ, "PIANISTID_CACHE": str(cache_dir)},
+        env={**os.environ, "PIANISTID_CACHE": str(cache_dir), **marked(run.path)},
         stdin=subprocess.DEVNULL,
+        start_new_session=True,
         preexec_fn=_heed_signals if os.name == "posix" else None,
     )
     identity = ProcessIdentity.of(trainer.pid)
-    me = ProcessIdentity.of()
     if run.trainer() == me:
         # It says so itself in a few seconds; should this process be killed before, nobody else trains beside it.
         with contextlib.suppress(OSError):
             run.set_state("running", STARTING, epochs=run.state().epochs, process=me, child=identity)
-    # Whoever follows a run on a cluster sees to it there, and ends by itself, unless the follower hangs.
-    grace = _CLUSTER_STOP_S if away else STOP_GRACE_S
-    asked: float | None = None
-    while (code := trainer.poll()) is None:
-        asked = (asked or time.monotonic()) if run.stop_request() else None
-        waited = time.monotonic() - asked if asked else 0.0
-        if waited > grace + TERMINATE_GRACE_S and identity is not None:
-            kill_tree(identity)
-        elif waited > grace:
-            trainer.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            trainer.wait(timeout=0.5)
+    ladder = Ladder(Family(run.path, identity), patience or patience_with(run))
+    code = ladder.wait_for(trainer, asked=lambda: run.stop_request() is not None)
+    try:
+        _write_down(run, code, ended_by_us=ladder.killed)
+    finally:
+        while ladder.family.members():  # what a disk holds up, say: the run has not ended before
+            ladder.family.end()
+    settle_run(run, DataRoot(root, cache_dir))
+    return code
+
+
+def _write_down(run: Run, code: int, *, ended_by_us: bool) -> None:
     run.set_exit(code)
     said = run.read_json("state.json") or {}
-    if (said.get("status"), said.get("reason")) == ("running", STARTING):  # it ended before it could say anything
-        last_line = run.log_tail(1) or f"exit status {code}"
-        run.set_state("failed", f"it could not start: {last_line}", epochs=run.state().epochs)
-    return code
+    if said.get("status") != "running":
+        return
+    epochs = run.state().epochs
+    if ended_by_us:
+        words = "it did not heed the request to stop, so it was ended; resume to go on from its latest checkpoint"
+        run.set_state("stopped", words, epochs=epochs)
+        run.clear_stop()
+    elif said.get("reason") == STARTING:  # it ended before it could say anything
+        run.set_state("failed", f"it could not start: {run.log_tail(1) or f'exit status {code}'}", epochs=epochs)
+
+
+def see_to_the_end(run: Run) -> None:
+    """Ends a run that was asked to stop, as its supervisor would, and stays until nothing of it is left."""
+    _ignore_signals()
+    ladder = Ladder(Family(run.path, run.trainer()), patience_with(run))
+    while _lives(run.trainer()):
+        ladder.climb(asked=run.stop_request() is not None)
+        time.sleep(_LOOK_EVERY_S)
+    if ladder.killed:
+        _write_down(run, -signal.SIGKILL, ended_by_us=True)
+    # One that has said how it ended has what it opened to close. What bears no mark is left alone: it may be a person's
+    # notebook, which goes on when a training in it has ended.
+    closing = Ladder(Family(run.path), _TO_CLOSE)
+    while not run.is_due() and closing.family.members():
+        closing.climb(asked=True)
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _ignore_signals() -> None:
+    # A signal to the group is the trainer's to heed; the supervisor stays to write down how it ended.
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _training(run: Run, root: Path) -> list[str]:
@@ -215,11 +321,11 @@ def _take_claim(run: Run, claim: Path) -> bool:
     nothing, and the dispatcher starts another.
     """
     files, id, me = QueueFiles(claim.parent.parent), claim.stem, ProcessIdentity.of()
-    with FileLock(run.path / "launch.lock"):
+    with run.launching():
         record = files.read("claimed", id)
         if record is None:
             return False
-        run.set_state("running", STARTING, epochs=run.state().epochs, process=me)
+        run.set_state("running", STARTING, epochs=run.state().epochs, process=me, supervisor=me)
         files.write("claimed", id, {**record, "process": asdict(me) if me else None})
         files.advance(id, "claimed", "started")
     return True
@@ -231,5 +337,13 @@ def _heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def main(arguments: list[str]) -> int:
+    """What a process of this module does: it trains a run, or sees to the end of one that has no supervisor."""
+    if arguments[0] == _END:
+        see_to_the_end(Run.open(Path(arguments[1])))
+        return 0
+    return supervise(Run.open(Path(arguments[0])), *(Path(argument) for argument in arguments[1:4]))
+
+
 if __name__ == "__main__":
-    sys.exit(supervise(Run.open(Path(sys.argv[1])), *(Path(argument) for argument in sys.argv[2:5])))
+    sys.exit(main(sys.argv[1:]))

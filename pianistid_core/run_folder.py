@@ -10,14 +10,20 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from pianistid_core.atomic import write_atomically
+from pianistid_core.errors import RunError
+from pianistid_core.heartbeat import silent_s
 from pianistid_core.metrics_log import finite_number, last_row
 from pianistid_core.names import is_plain_name
-from pianistid_core.processes import ProcessIdentity
+from pianistid_core.processes import Moment, ProcessIdentity
 from pianistid_core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
@@ -34,13 +40,19 @@ QUEUE_FOLDER = "queue"
 PLACE_FILE = "place.json"
 STARTING = "starting"
 WAITING = "waiting in the queue"
+ENDING = "its last processes end"
 _START_WITHIN_S = 60.0
+_LOCK_FILE = ".launch.lock"
+_LOCK_WITHIN_S = 20.0
 CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What is true of a run now. `epoch` counts completed epochs; times are seconds since 1970."""
+    """What is true of a run now. `epoch` counts completed epochs; times are seconds since 1970.
+
+    `silent_s` is for how many seconds a trainer that lives has given no sign of it; None while it does.
+    """
 
     status: Status
     reason: str = ""
@@ -49,6 +61,7 @@ class RunState:
     started: float | None = None
     updated: float | None = None
     pid: int | None = None
+    silent_s: float | None = None
 
     def is_due(self) -> bool:
         """Whether the run has a process, or was just started and will have one."""
@@ -99,28 +112,34 @@ class RunFolder:
         if not self.path.is_dir():
             return RunState("interrupted", "its folder is gone")
         said = self._read_json("state.json")
-        if not said:
+        if said is None and not os.path.lexists(self.path / "state.json"):
             return RunState("finished" if self.checkpoints() else "queued", "no record of its training is here")
+        said = said or {}
         status = next((known for known in STATUSES if known == said.get("status")), None)
         if status is None:
-            return RunState("interrupted", "its state.json is damaged; resume to go on")
+            what = "its state.json is damaged, or of a newer version of this program"
+            return RunState("interrupted", f"{what}; resume to go on", epochs_done)
         reason = str(said.get("reason", ""))
-        started = finite_number(said.get("started"))
         common: dict[str, Any] = {
             "epoch": epochs_done,
             "epochs": int(finite_number(said.get("epochs")) or 0),
-            "started": started,
+            "started": finite_number(said.get("started")),
             "updated": self._updated(),
         }
         if status == "queued" and reason == WAITING and not self._waits():
             return RunState("interrupted", "it is no longer in the queue; start it, or queue it again", **common)
-        if status == "queued" and reason == STARTING and time.time() - (started or 0.0) > _START_WITHIN_S:
+        if status == "queued" and reason == STARTING and not _may_still_start(said):
             return RunState("failed", "its process never started; resume to try again", **common)
-        if status != "running":
-            return RunState(status, reason, **common)
         process = _trainer(said)  # of the same reading: it may have ended since
+        supervisor = ProcessIdentity.from_json(said.get("supervisor"))
+        if status == "queued":
+            return RunState(status, reason, **common)
+        if status != "running":
+            # It is over when nothing of it is left, which is its supervisor's to see to.
+            ending = supervisor is not None and supervisor.alive()
+            return RunState("running", ENDING, **common) if ending else RunState(status, reason, **common)
         if process is not None and process.alive():
-            return RunState("running", reason, pid=process.pid, **common)
+            return RunState("running", reason, pid=process.pid, silent_s=silent_s(self.path, process), **common)
         return RunState(*self._how_it_ended(process), **common)
 
     def _how_it_ended(self, process: ProcessIdentity | None) -> tuple[Status, str]:
@@ -150,13 +169,16 @@ class RunFolder:
         epochs: int,
         process: ProcessIdentity | None = None,
         child: ProcessIdentity | None = None,
+        supervisor: ProcessIdentity | None = None,
         failure: str | None = None,
     ) -> None:
         """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known.
 
-        `child` is the trainer that the launcher has started, and that has not spoken yet.
+        `child` is the trainer that the launcher has started, and that has not spoken yet; `supervisor` sees to the
+        end of it, and is kept until there is another.
         """
         before = self._read_json("state.json") or {}
+        keeper = asdict(supervisor) if supervisor else before.get("supervisor")
         started = before.get("started") if before.get("status") == "running" else None
         self._write_json(
             "state.json",
@@ -165,7 +187,9 @@ class RunFolder:
                 "reason": reason,
                 "epochs": epochs,
                 "started": started or time.time(),
+                "said": asdict(Moment.now()),
                 "process": asdict(process) if process else None,
+                **({"supervisor": keeper} if keeper else {}),
                 **({"child": asdict(child)} if child else {}),
                 **({"failure": failure} if failure else {}),
             },
@@ -196,6 +220,10 @@ class RunFolder:
         """
         return _trainer(self._read_json("state.json") or {})
 
+    def supervisor(self) -> ProcessIdentity | None:
+        """The process that sees to the end of this run's trainer, as last written down; it may be gone."""
+        return ProcessIdentity.from_json((self._read_json("state.json") or {}).get("supervisor"))
+
     def set_exit(self, code: int) -> None:
         """Records how the trainer's process ended: its exit status, or minus the number of the signal."""
         self._write_json("exit.json", {"code": code, "time": time.time()})
@@ -207,6 +235,32 @@ class RunFolder:
     def progress(self) -> dict[str, Any] | None:
         """The live progress, or None."""
         return self._read_json("progress.json")
+
+    @contextmanager
+    def launching(self) -> Iterator[None]:
+        """Holds all runs beside this one for a moment: who starts, queues, moves or deletes one is alone in that.
+
+        Raises
+        ------
+        RunError
+            When the run's folder is gone, or the folder of runs cannot be written or is held for long.
+        """
+        # Not in the run's folder, which may be moved away meanwhile, and would be made anew for the lock.
+        lock = FileLock(self.path.parent.parent / _LOCK_FILE, mode=0o666)  # of all who share these runs
+        if not self.path.is_dir():
+            raise RunError(f"run {self.id} is gone; look at the list of runs again")
+        try:
+            lock.acquire(timeout=_LOCK_WITHIN_S)
+        except Timeout as error:
+            raise RunError(f"the runs in {self.path.parent.parent} are busy; try again in a moment") from error
+        except OSError as error:
+            raise RunError(f"{self.path.parent.parent} cannot be written: {error.strerror or error}") from error
+        try:
+            if not self.path.is_dir():
+                raise RunError(f"run {self.id} is gone; look at the list of runs again")
+            yield
+        finally:
+            lock.release()
 
     # --- stop requests ---
 
@@ -253,6 +307,9 @@ class RunFolder:
             data = _plain_object((self.path / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except (IsADirectoryError, PermissionError) as error:
+            log.warning("%s: %s cannot be read (%s) and is passed over", self.id, name, error.strerror)
+            return None
         if data is None:
             log.warning("%s: %s is damaged and is passed over", self.id, name)
         return data
@@ -262,15 +319,15 @@ class RunFolder:
 
 
 def _trainer(said: dict[str, Any]) -> ProcessIdentity | None:
-    process, child = _identity(said.get("process")), _identity(said.get("child"))
+    process, child = ProcessIdentity.from_json(said.get("process")), ProcessIdentity.from_json(said.get("child"))
     return process if child is None or (process is not None and process.alive()) else child
 
 
-def _identity(data: Any) -> ProcessIdentity | None:
-    match data:
-        case {"pid": int(pid), "started": str(started), "boot": str(boot)}:
-            return ProcessIdentity(pid, started, boot)
-    return None
+def _may_still_start(said: dict[str, Any]) -> bool:
+    """Whether the process of a run that was just started may still be on its way."""
+    moment = Moment.from_json(said.get("said"))
+    age_s = None if moment is None else moment.age_s()
+    return age_s is not None and age_s <= _START_WITHIN_S
 
 
 def _plain_object(text: bytes) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig, parse_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ConfigError, PianistIDError, RunError
+from pianistid_core.ladder import apart
 from pianistid_core.launch import start_claimed
 from pianistid_core.places import Cluster, checked, cluster_from, cluster_of, require_free
 from pianistid_core.processes import ProcessIdentity
@@ -168,9 +169,10 @@ class RunQueue:
     def _dispatcher_lives(self) -> bool:
         try:
             said = parse_json((self.files.folder / "dispatcher.json").read_bytes())
-            return ProcessIdentity(**said).alive()
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             return False
+        dispatcher = ProcessIdentity.from_json(said)
+        return dispatcher is not None and dispatcher.alive()
 
     def _start_dispatcher(self) -> None:
         log = self.files.folder / "log.txt"
@@ -179,8 +181,9 @@ class RunQueue:
         command = [sys.executable, "-m", "pianistid_core.run_queue", str(self.root.path), str(self.root.cache_dir)]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                env={**os.environ, **apart()},
+            )  # fmt: skip
         self.note_dispatcher(process.pid)
 
     def note_dispatcher(self, pid: int | None = None) -> None:
@@ -360,7 +363,7 @@ class _Dispatcher:
     def see_off(self, id: str) -> None:
         """Takes a started entry away, if its run has ended."""
         record = self.files.read("started", id) or {}
-        supervisor = _identity(record.get("process"))
+        supervisor = ProcessIdentity.from_json(record.get("process"))
         entry = self.queue._entry("started", id)
         run = None if entry is None else run_for(entry.config, self.queue.root)
         if (supervisor is not None and supervisor.alive()) or (run is not None and _has_process(run)):
@@ -400,7 +403,7 @@ def _check_free(run: Run, seen: set[Path]) -> None:
 
 def _launching(run: Run) -> contextlib.AbstractContextManager[Any]:
     run.make()
-    return FileLock(run.path / "launch.lock")
+    return run.launching()
 
 
 def _anything_trains(root: DataRoot) -> bool:
@@ -420,13 +423,6 @@ def _has_process(run: Run) -> bool:
     """Whether a process trains a run; cheaper than its whole state."""
     trainer = run.trainer()
     return trainer is not None and trainer.alive()
-
-
-def _identity(data: Any) -> ProcessIdentity | None:
-    try:
-        return ProcessIdentity(**data) if data else None
-    except TypeError:
-        return None
 
 
 def _gone(id: str) -> str:

@@ -15,13 +15,16 @@ from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.failures import failure_in_words, failure_kind
+from pianistid_core.heartbeat import beating
 from pianistid_core.keeping import Keeper
+from pianistid_core.ladder import is_marked
 from pianistid_core.learning import Learner
 from pianistid_core.peer_watch import PeerError
 from pianistid_core.peers import Peers
 from pianistid_core.places import remote_place, require_free, set_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import holding, leave
+from pianistid_core.reserve import give_back, keep_back
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_log import FailureKind
 from pianistid_core.runs import WAITING, Run, RunState, Status
@@ -30,6 +33,8 @@ from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.trainer import OnProgress, Trainer
 
 log = logging.getLogger(__name__)
+
+_LOCK_LINGERS_S = 10.0
 
 
 def _nobody(phase: str, done: int, total: int) -> None:
@@ -71,7 +76,7 @@ def train(
     with peers.joined(device, lambda lost: _end_from_outside(config, run, peers, lock, lost)):
         try:
             peers.from_first(lambda: _take(config, run, lock))
-            with _logging_to(run) if peers.first else nullcontext(), on_signals() as signalled:
+            with _seen_from_outside(run) if peers.first else nullcontext(), on_signals() as signalled:
                 _train(config, root, run, device, peers, lock, signalled, on_progress or _nobody)
         finally:
             lock.release()
@@ -79,7 +84,15 @@ def train(
 
 
 def _take(config: RunConfig, run: Run, lock: FileLock) -> None:
-    """Makes sure that this process, and no other, trains a run."""
+    """Makes sure that this process, and no other, trains a run, and that it can say how it ends."""
+    try:
+        _take_alone(config, run, lock)
+    except OSError as error:
+        give_back(run.path)
+        raise RunError(f"run {run.id} cannot be trained: {failure_in_words(error, config)}") from error
+
+
+def _take_alone(config: RunConfig, run: Run, lock: FileLock) -> None:
     resumable_checkpoint(config, run)
     if (place := remote_place(run)) is not None and run.is_due():
         raise RunError(f"run {run.id} trains on {place.in_words()}; stop it first, or choose another run name")
@@ -89,21 +102,26 @@ def _take(config: RunConfig, run: Run, lock: FileLock) -> None:
         with holding(run) as entry:
             leave(run, entry)
     run.make()
+    busy, parent = run.trainer(), ProcessIdentity.of(os.getppid())
+    others = busy is not None and busy != parent and busy.alive()
     try:
-        lock.acquire(timeout=0)
+        # Of a trainer that was killed, what it had started may hold the lock for a moment longer.
+        lock.acquire(timeout=0 if others else _LOCK_LINGERS_S)
     except Timeout as error:
-        busy = run.trainer()
-        by = f" by process {busy.pid}" if busy else ""
+        by = f" by process {busy.pid}" if busy is not None and others else ""
         raise RunError(
             f"run {run.id} is already being trained{by}; stop it first, or choose another run name"
         ) from error
+    run.sweep()
+    keep_back(run.path)
     # Only now is it sure that it trains here: a run that was refused keeps its trainer on the cluster.
     set_place(run, None)
-    # A request from before this training is none of its business, unless it came while the supervisor started it.
-    me = ProcessIdentity.of()
-    if run.trainer() not in (me, ProcessIdentity.of(os.getppid())):
+    # A request from before this training is none of its business, unless it came while somebody started it, who saw to
+    # that before.
+    if not is_marked(run.path):
         run.clear_stop()
-    run.set_state("running", epochs=config.epochs, process=me)
+    with run.launching():  # from here on nobody moves its folder away
+        run.set_state("running", epochs=config.epochs, process=ProcessIdentity.of())
 
 
 def _train(
@@ -134,6 +152,7 @@ def _train(
         lost = error if isinstance(error, PeerError) else None
         reason, failure = _why(error, config, None if trainer is None or peers.many else trainer.learner)
         status = "failed"
+        give_back(run.path)  # or the log could not say it either
         peers.last_words(reason, failure)
         if isinstance(error, PianistIDError):
             log.error("run %s failed: %s", run.id, reason)
@@ -142,10 +161,22 @@ def _train(
         raise RunError(reason) from error
     finally:
         if _speaks(peers, lost, lock):
-            run.set_state(status, reason, epochs=config.epochs, failure=failure)
-            run.clear_stop()
+            _say_how_it_ended(run, config, status, reason, failure)
         keeper.end(status)
     log.info("run %s %s%s", run.id, status, f": {reason}" if reason else "")
+
+
+def _say_how_it_ended(run: Run, config: RunConfig, status: Status, reason: str, failure: FailureKind | None) -> None:
+    """Writes a run's last state; one that cannot be written is no reason to forget why the run failed."""
+    give_back(run.path)
+    try:
+        run.set_state(status, reason, epochs=config.epochs, failure=failure)
+        run.clear_stop()
+    except OSError as error:
+        words = failure_in_words(error, config)
+        log.error("run %s: its state cannot be written: %s", run.id, words)
+        if status != "failed":
+            raise RunError(f"run {run.id} is {status}, but its state cannot be written: {words}") from error
 
 
 def _why(error: Exception, config: RunConfig, learner: Learner | None) -> tuple[str, FailureKind | None]:
@@ -173,6 +204,13 @@ def _end_from_outside(config: RunConfig, run: Run, peers: Peers, lock: FileLock,
     log.error("run %s failed: %s", run.id, lost)
     if _speaks(peers, lost, lock):
         run.set_state("failed", str(lost), epochs=config.epochs, failure=lost.kind)
+
+
+@contextmanager
+def _seen_from_outside(run: Run) -> Iterator[None]:
+    """Leaves a log and signs of life in the run's folder."""
+    with beating(run.path), _logging_to(run):
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pianistid_core import launch
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ClusterError, RunError, SplitError
+from pianistid_core.ladder import Patience
 from pianistid_core.places import Cluster, RemotePlace, cluster_of, keep_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import config_to_resume, run_for
@@ -225,9 +226,9 @@ def supervised(
     if away:
         keep_place(run, RemotePlace(AWAY, "pianistid-1"))
     code = (
-        "import sys; from pathlib import Path; from pianistid_core import launch; from pianistid_core.runs import Run; "
-        "launch.STOP_GRACE_S = launch.TERMINATE_GRACE_S = launch._CLUSTER_STOP_S = 0.0; "
-        "sys.executable = sys.argv[1]; launch.supervise(Run(Path(sys.argv[2])), Path(sys.argv[3]), Path(sys.argv[4]))"
+        "import sys; from pathlib import Path; from pianistid_core import launch; from pianistid_core.ladder import *; "
+        "from pianistid_core.runs import Run; sys.executable = sys.argv[1]; paths = map(Path, sys.argv[2:]); "
+        "launch.supervise(Run(next(paths)), *paths, patience=Patience(0.0, 0.0))"
     )
     paths = [str(path) for path in (fake, run.path, root.path, root.cache_dir)]
     return run, subprocess.Popen([sys.executable, "-c", code, *paths], start_new_session=True)
@@ -272,11 +273,7 @@ def test_what_hangs_when_it_is_asked_to_stop_is_ended(tiny_root: DataRoot, tmp_p
             process.kill()
 
 
-def test_a_follower_that_hangs_without_a_supervisor_is_ended_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launch, "_CLUSTER_STOP_S", 0.0)
-    monkeypatch.setattr(launch, "TERMINATE_GRACE_S", 0.0)
+def test_a_follower_that_hangs_without_a_supervisor_is_ended_as_well(tmp_path: Path) -> None:
     run = Run(tmp_path / "study" / "one")
     run.make()
     keep_place(run, RemotePlace(AWAY, "pianistid-1"))
@@ -284,7 +281,7 @@ def test_a_follower_that_hangs_without_a_supervisor_is_ended_as_well(
         run.set_state("running", epochs=1, process=ProcessIdentity.of(follower.pid))
         follower.send_signal(signal.SIGSTOP)
         try:
-            launch.stop_and_wait(run)
+            launch.stop_and_wait(run, patience=Patience(0.0, 0.0))
             until(lambda: follower.poll() is not None)
         finally:
             follower.kill()

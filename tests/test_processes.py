@@ -1,13 +1,15 @@
 """Processes: the same one for ever, whatever the clock does."""
 
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
-import psutil
 import pytest
 
 from pianistid_core import processes
-from pianistid_core.processes import ProcessIdentity, kill_tree
+from pianistid_core.processes import Moment, ProcessIdentity
+from tiny import until
 
 
 @pytest.mark.parametrize(("later", "same"), [(0, True), (3, True), (-40, True), (7200, False)])
@@ -35,12 +37,29 @@ def test_a_number_that_another_process_has_now_is_not_that_process() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX systems")
-def test_a_family_is_killed_and_its_parent_is_told_how_it_ended() -> None:
-    sleeps = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
-    child = subprocess.Popen([sys.executable, "-c", sleeps], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    grandchild, identity = int(child.stdout.readline()), ProcessIdentity.of(child.pid)
-    assert identity is not None
-    kill_tree(identity)
-    assert child.wait() == -9
-    assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
+def test_a_signal_reaches_the_very_process_and_none_that_has_its_number() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        identity = ProcessIdentity.of(child.pid)
+        assert identity is not None
+        for other in (replace(identity, started="1"), replace(identity, boot="of another day")):
+            assert not other.signal(signal.SIGKILL) and not other.has_its_number()
+        assert child.poll() is None and identity.signal(signal.SIGKILL)
+        until(lambda: not identity.alive())
+        assert identity.has_its_number()  # a finished child keeps it until it is collected
+        assert child.wait() == -signal.SIGKILL
+    assert not identity.has_its_number() and not identity.signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31, "1", 1.0, None])
+def test_what_is_no_process_is_none(pid: object) -> None:
+    assert ProcessIdentity.from_json({"pid": pid, "started": "1", "boot": "b"}) is None
+
+
+def test_a_moment_is_counted_by_no_clock_that_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = Moment.now()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    age = moment.age_s()
+    assert age is not None and 0.0 <= age < 60.0
+    assert replace(moment, clock_s=moment.clock_s + 1000).age_s() == 0.0
+    assert replace(moment, boot="of another day").age_s() is None
+    assert Moment.from_json({"boot": "b", "clock_s": "1"}) is None and Moment.from_json([]) is None

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pianistid_core import launch
 from pianistid_core.config import load_config
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.datasets.splitting import make_split
+from pianistid_core.ladder import Family
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import find_runs
 from pianistid_core.training import train
@@ -97,7 +97,7 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataRoot]
     for run in find_runs(root.checkpoints_dir):
         trainer = run.trainer()
         if trainer is not None:
-            launch.kill_tree(trainer)
+            Family(run.path, trainer).end()
 
 
 @pytest.fixture(scope="session")
