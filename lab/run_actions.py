@@ -9,6 +9,7 @@ import streamlit as st
 import actions
 import acts
 import cached
+import jobs
 import state
 import who
 from acts import acting
@@ -19,10 +20,11 @@ from pianistid_core.errors import PianistIDError
 from pianistid_core.places import cluster_of
 from pianistid_core.run_config import config_of
 from pianistid_core.run_starter import remember_starter
-from pianistid_core.runs import WAITING, Run, RunLabels, StopKind
+from pianistid_core.runs import STARTING, WAITING, Run, RunLabels, StopKind
 from wording import count, listed
 
 UNDO = "runs.undo"
+LEAVING = "runs.leaving"
 GO_BUILD = "runs.go_build"
 _SAID = 4
 
@@ -170,12 +172,44 @@ def first_in_queue(ids: Sequence[str]) -> None:
 
 @acting(Role.RUN, "delete")
 def discard(ids: Sequence[str]) -> None:
-    """Moves runs to the trash, and keeps in mind which, for the undo."""
+    """Moves runs to the trash, and keeps in mind which, for the undo; those that run are stopped first, meanwhile."""
+    runs = runs_of(ids)
+    live = [run for run in runs if run.state().status == "running" or run.state().reason in (STARTING, WAITING)]
     thrown: list[trash.Discarded] = []
-    each(runs_of(ids), lambda run: thrown.append(trash.discard(run)), "moved to the trash")
+    each([run for run in runs if run not in live], lambda run: thrown.append(trash.discard(run)), "moved to the trash")
     if thrown:
-        st.session_state[UNDO] = tuple((one.id, one.run_id) for one in thrown)
+        _remember(thrown)
         state.take_notice()  # the line with the undo says it
+    for run in live:
+        key = f"discard:{run.path}"
+        jobs.start(key, f"Stopping {run.id}", lambda progress, run=run: launch.stop_and_discard(run), about=run.id)  # type: ignore[misc]
+        st.session_state[LEAVING] = (*st.session_state.get(LEAVING, ()), key)
+    if live:
+        they = "it goes" if len(live) == 1 else "they go"
+        state.notify(f"{listed([run.id for run in live], _SAID)}: stopping; {they} to the trash when that is done")
+
+
+def take_in() -> None:
+    """Keeps in mind, for the undo, what has been stopped and moved to the trash since the page was drawn last."""
+    waiting: list[str] = []
+    thrown: list[trash.Discarded] = []
+    for key in st.session_state.get(LEAVING, ()):
+        job = jobs.find(key)
+        if job is not None and job.running:
+            waiting.append(key)
+        elif job is not None:
+            if job.error is not None:
+                state.complain(job.error)
+            elif job.result is not None:
+                thrown.append(job.result)
+            jobs.forget(key)
+    st.session_state[LEAVING] = tuple(waiting)
+    if thrown:
+        _remember(thrown)
+
+
+def _remember(thrown: Sequence[trash.Discarded]) -> None:
+    st.session_state[UNDO] = tuple((one.id, one.run_id) for one in thrown)
     if st.session_state.get(state.RUN) in {one.run_id for one in thrown}:
         st.session_state[state.RUN] = None
 

@@ -154,6 +154,12 @@ def controls(root: DataRoot, run: Run, now: RunState) -> None:
                 "Trash", key="trash", type="tertiary", icon=":material/delete:", on_click=run_actions.discard,
                 args=([run.id],), **acts.allowed(Role.RUN, "Moves it to the trash, from where it can be put back."),
             )  # fmt: skip
+        else:
+            help = "Stops it and moves it to the trash, from where it can be put back."
+            with st.popover(
+                "Trash", key="trash_menu", type="tertiary", icon=":material/delete:", **acts.allowed(Role.RUN, help)
+            ):
+                run_list.trash_running("trash", [run.id], [run.id])
 
 
 @whole
@@ -217,6 +223,7 @@ def progress_in_words(now: RunState, progress: Mapping[str, Any], asked: str | N
     if now.status == "queued" or not progress:
         return "Starting: reading the data and building the network"
     words = f"{STOPPING[asked]}. " if asked in STOPPING else ""
+    words += f"{run_states.silence(now)}. " if now.silent_s is not None else ""
     phase = str(progress.get("phase", ""))
     words += f"Epoch {progress.get('epoch')} of {now.epochs}: {PHASES.get(phase, phase)}"
     if progress.get("batches"):

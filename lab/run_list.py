@@ -18,7 +18,7 @@ from pianistid_core.errors import PianistIDError
 from pianistid_core.run_filter import parse_filter
 from pianistid_core.run_index import RunIndex
 from pianistid_core.runs import WAITING, RunSummary
-from wording import count, plain, sentence
+from wording import count, listed, plain, sentence
 
 LIVE_TICK_S = 3.0
 IDLE_TICK_S = 15.0
@@ -43,7 +43,8 @@ EXAMPLES = (
 
 def seen(runs: Sequence[RunSummary]) -> int:
     """What of the runs the list shows, as one number: another number means that the list is out of date."""
-    return hash(tuple((run.id, run.state.status, run.state.reason, run.state.epoch, run.labels) for run in runs))
+    states = ((run.state.status, run.state.reason, run.state.epoch, run.state.silent_s is not None) for run in runs)
+    return hash(tuple((run.id, state, run.labels) for run, state in zip(runs, states, strict=True)))
 
 
 def remember(key: str, default: Any) -> None:
@@ -228,7 +229,17 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
         act("Bring back" if archived else "Archive", "archive", "archive", none, run_actions.archive,
             (ids, not archived), help)  # fmt: skip
         help = "Moves them to the trash, from where they can be put back."
-        act("Trash", "trash", "delete", none, run_actions.discard, (ids,), help)
+        if live:
+            with st.popover(
+                "Trash",
+                key="bulk_trash_menu",
+                type="tertiary",
+                icon=":material/delete:",
+                **acts.allowed(Role.RUN, help),
+            ):
+                trash_running("bulk_trash", ids, live)
+        else:
+            act("Trash", "trash", "delete", none, run_actions.discard, (ids,), help)
 
 
 def stop_buttons(prefix: str, ids: Sequence[str]) -> None:
@@ -244,6 +255,20 @@ def stop_buttons(prefix: str, ids: Sequence[str]) -> None:
     st.button(
         "Discard", key=f"{prefix}_discard", icon=":material/close:", width="stretch", on_click=run_actions.stop,
         args=(ids, "discard"), **acts.allowed(Role.RUN, "Ends now and keeps nothing of this epoch."),
+    )  # fmt: skip
+
+
+def trash_running(key: str, ids: Sequence[str], live: Sequence[str]) -> None:
+    """What moves runs to the trash of which some run or wait: it says what becomes of those."""
+    one = len(live) == 1
+    words = (
+        f"{listed(live, 3)} {'is' if one else 'are'} not done. {'It is' if one else 'They are'} stopped first, with "
+    )
+    words += "a checkpoint, and can be put back. What waits in the queue and never trained is removed."
+    st.write(plain(words, 600))
+    st.button(
+        "Stop and move to the trash", key=key, icon=":material/delete:", type="primary", on_click=run_actions.discard,
+        args=(ids,), **acts.allowed(Role.RUN, "This takes a while; the page can be left."),
     )  # fmt: skip
 
 

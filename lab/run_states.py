@@ -5,7 +5,7 @@ from typing import Literal
 import streamlit as st
 
 from pianistid_core.runs import STARTING, RunState, Status
-from wording import percent, plain
+from wording import duration, percent, plain
 
 Colour = Literal["red", "orange", "green", "blue", "gray"]
 
@@ -18,6 +18,7 @@ STATES: dict[Status, tuple[str, str, Colour]] = {
     "interrupted": ("Interrupted", ":material/bolt:", "orange"),
 }
 
+SILENT = "No response"
 PERCENT = "%.0f %%"
 
 
@@ -27,7 +28,16 @@ def badge(state: RunState, *, stopping: bool = False) -> None:
     with st.container(key="run_state", width="content"):
         if state.status == "queued" and state.reason == STARTING:
             name = "Starting"
+        if state.silent_s is not None:
+            name, icon, colour = SILENT, ":material/hourglass_disabled:", "orange"
         st.badge("Stopping" if stopping else name, icon=icon, color=colour)
+
+
+def silence(state: RunState) -> str:
+    """That a trainer which lives gives no sign of it, in words; empty while it does."""
+    if state.silent_s is None:
+        return ""
+    return f"Its process is there but has not responded for {duration(state.silent_s)}: it, or a disk, may be stuck"
 
 
 def progress_of(state: RunState) -> float:
@@ -39,6 +49,8 @@ def in_words(state: RunState, best: float | None) -> str:
     """A run in one line of markdown."""
     name = STATES[state.status][0]
     words = f"{name}, epoch {state.epoch} of {state.epochs}" if state.epochs else name
+    if state.silent_s is not None:
+        words += f", no response for {duration(state.silent_s)}"
     if best is not None:
         words += f", best accuracy {percent(best)} of test recordings"
     return plain(words)

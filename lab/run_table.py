@@ -9,7 +9,7 @@ import streamlit as st
 
 from guard import whole
 from pianistid_core.runs import STARTING, RunSummary
-from run_states import PERCENT, STATES, progress_of
+from run_states import PERCENT, SILENT, STATES, progress_of
 from wording import duration, one_line
 
 NEWEST = "Newest first"
@@ -40,7 +40,7 @@ def state_word(run: RunSummary) -> str:
     """A run's state as the list says it."""
     if run.state.status == "queued":
         return "Starting" if run.state.reason == STARTING else "Waiting"
-    return STATES[run.state.status][0]
+    return STATES[run.state.status][0] if run.state.silent_s is None else SILENT
 
 
 def frame(runs: Sequence[RunSummary]) -> pd.DataFrame:
@@ -64,8 +64,8 @@ def frame(runs: Sequence[RunSummary]) -> pd.DataFrame:
 def columns(open_key: str, on_open: Callable[[], None]) -> dict[str, Any]:
     """How the columns of `frame` are drawn; a click on a name calls `on_open`."""
     config = st.column_config
-    words = [*dict.fromkeys(name for name, _, _ in STATES.values()), "Starting"]
-    colours = {name: colour for name, _, colour in STATES.values()} | {"Starting": "blue"}
+    words = [*dict.fromkeys(name for name, _, _ in STATES.values()), "Starting", SILENT]
+    colours = {name: colour for name, _, colour in STATES.values()} | {"Starting": "blue", SILENT: "orange"}
     return {
         "Run": config.ButtonColumn(
             width=205, pinned=True, alignment="left", type="tertiary", key=open_key,

@@ -17,6 +17,7 @@ SHOWN = "trash.shown"
 
 def notice() -> None:
     """Right after runs went to the trash: says so, with an undo."""
+    run_actions.take_in()
     thrown = st.session_state.get(run_actions.UNDO)
     if not thrown:
         return

@@ -7,6 +7,7 @@ A run comes and goes by one renaming, so it is always in one place, whole.
 """
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -19,8 +20,10 @@ from pathlib import Path
 from pianistid_core.atomic import write_atomically
 from pianistid_core.errors import RunError
 from pianistid_core.names import is_plain_name
-from pianistid_core.runs import LATEST_S, WAITING, Run
+from pianistid_core.runs import LATEST_S, PLACE_FILE, WAITING, Run
 from pianistid_core.strict_json import parse_json
+
+log = logging.getLogger(__name__)
 
 TRASH = ".trash"
 _ABOUT = "discarded.json"
@@ -39,7 +42,7 @@ class Discarded:
 
 
 def discard(run: Run) -> Discarded:
-    """Moves a run to the trash.
+    """Moves a run to the trash; one that may still train on a cluster is moved all the same, with a warning.
 
     Raises
     ------
@@ -48,12 +51,19 @@ def discard(run: Run) -> Discarded:
     """
     if not run.path.is_dir():
         raise RunError(f"run {run.id} is gone already; look at the list of runs again")
+    with run.launching():  # nobody starts it meanwhile
+        return _discard(run)
+
+
+def _discard(run: Run) -> Discarded:
     if run.is_due():
         raise RunError(f"run {run.id} is still running; stop it first")
     if run.state().reason == WAITING:
         raise RunError(f"run {run.id} waits in the queue; take it out of the queue first")
     if not run.is_own():
         raise RunError(f"{run.path} was not made by this program, so it is left alone; remove it yourself")
+    if (run.read_json(PLACE_FILE) or {}).get("outstanding"):
+        log.warning("run %s may still train on its cluster; its trainer there ends by itself in a day", run.id)
     now = time.time()
     id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
     folder = run.path.parent.parent / TRASH / id

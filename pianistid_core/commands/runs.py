@@ -18,7 +18,7 @@ from pianistid_core.commands.console import (
     say_json,
     say_table,
 )
-from pianistid_core.commands.tidying import add_tidying, say_runs, summary_data
+from pianistid_core.commands.tidying import add_stop, add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.places import remote_place
 from pianistid_core.run_config import find_run
@@ -63,6 +63,7 @@ def add_runs(parser: ArgumentParser) -> None:
 
     delete = commands.add_parser("delete", help="remove runs from disk")
     delete.add_argument("runs", metavar="RUN", nargs="+", help=RUN_HELP)
+    add_stop(delete)
     delete.set_defaults(handle=_delete)
 
     export = commands.add_parser("export", help="pack a run into one zip: config, metrics, figures, last checkpoint")
@@ -196,6 +197,8 @@ def _stop(options: Namespace) -> int:
 
 
 def _delete(options: Namespace) -> int:
+    from pianistid_core.launch import bring_to_rest
+
     root = open_root(options.data_root)
     deleted: list[str] = []
     failed = False
@@ -203,7 +206,9 @@ def _delete(options: Namespace) -> int:
         try:
             run = find_run(name, root)
             with noting(root, "delete", run.id):
-                run.delete()
+                if not options.stop or bring_to_rest(run):
+                    with run.launching():
+                        run.delete()
             deleted.append(run.id)
         except PianistIDError as error:
             complain(str(error))

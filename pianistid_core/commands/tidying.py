@@ -51,6 +51,7 @@ def add_tidying(commands: "argparse._SubParsersAction[ArgumentParser]") -> None:
 
     throw = commands.add_parser("trash", help="move runs to the trash, show what is in it, or empty it")
     throw.add_argument("runs", metavar="RUN", nargs="*", help=_RUN + "; with none, what is in the trash is shown")
+    add_stop(throw)
     throw.add_argument("--empty", action="store_true", help="remove for good what is in the trash")
     throw.set_defaults(handle=_trash)
 
@@ -68,6 +69,15 @@ def add_tidying(commands: "argparse._SubParsersAction[ArgumentParser]") -> None:
     for parser in (tag, note, star, archive, throw, restore, find):
         add_data_root(parser)
         add_json(parser)
+
+
+def add_stop(parser: ArgumentParser) -> None:
+    """Adds the option to stop a run that is to go."""
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop it first, if it runs or waits in the queue, and wait until it has ended",
+    )
 
 
 def summary_data(run: RunSummary) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _trash(options: Namespace) -> int:
     root = open_root(options.data_root)
     checkpoints_dir = root.checkpoints_dir
     if options.runs:
-        return _each(options, "delete", lambda run: f"is in the trash as {trash.discard(run).id}")
+        return _each(options, "delete", lambda run: _throw(run, stop=options.stop))
     if options.empty:
         with noting(root, "empty trash", ", ".join(one.run_id for one in trash.discarded(checkpoints_dir))):
             n_removed = trash.empty(checkpoints_dir)
@@ -172,6 +182,15 @@ def _trash(options: Namespace) -> int:
         rows = [(one.id, one.run_id, describe_time(one.when), f"{one.size_bytes / 1e6:,.1f} MB") for one in found]
         say_table(("id", "run", "discarded", "size"), rows)
     return 0
+
+
+def _throw(run: Run, *, stop: bool) -> str:
+    from pianistid_core.launch import stop_and_discard
+
+    thrown = stop_and_discard(run) if stop else trash.discard(run)
+    if thrown is None:
+        return "was taken out of the queue; it had not trained, so nothing of it is left"
+    return f"is in the trash as {thrown.id}"
 
 
 def _restore(options: Namespace) -> int:
