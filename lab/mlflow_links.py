@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.mlflow_server import MlflowServer, ServerState
+from pianistid_core.mlflow_store import local_store
 from pianistid_core.run_index import RunIndex
 from pianistid_core.runs import Run, RunSummary
-from pianistid_core.tracking import local_store, without_password
+from pianistid_core.tracking import without_password
 
 
 @dataclass(frozen=True)

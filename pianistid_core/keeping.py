@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pianistid_core.config import RunConfig, flatten, to_yaml
+from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.evaluation import Metrics
+from pianistid_core.mirror import Mirror
 from pianistid_core.runs import Run, Status
-from pianistid_core.tracking import Tracker, open_tracker
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Keeper:
 
     def __init__(self, config: RunConfig, run: Run | None) -> None:
         self.config, self.run = config, run
-        self._tracker = Tracker.off()
+        self._mirror: Mirror | None = None
         self._last_progress = 0.0
 
     def begin(
@@ -36,17 +36,7 @@ class Keeper:
         self.run.save_text("config.yaml", to_yaml(self.config))
         self.run.save_json("environment.json", environment)
         self.run.save_json("data.json", {"split": self.config.data_split_dir, "parts": fingerprints})
-        self._tracker = open_tracker(
-            self.config.mlflow_cfg,
-            root_path=root.path if root.writable() else root.checkpoints_dir.parent,
-            experiment=self.config.experiment,
-            run_name=self.config.run,
-            parameters=flatten(self.config),
-            saved_run_id=(self.run.read_json("mlflow.json") or {}).get("run_id") if goes_on else None,
-        )
-        if self._tracker.run_id is not None:
-            about = {"run_id": self._tracker.run_id, "experiment_id": self._tracker.experiment_id}
-            self.run.save_json("mlflow.json", about)
+        self._mirror = Mirror(self.config, root, self.run, goes_on=goes_on)
 
     def start_over(self) -> None:
         """Takes away what a former training left."""
@@ -65,9 +55,10 @@ class Keeper:
         epoch = row["epoch"]
         if epoch % FIGURE_EVERY_EPOCHS == 0 or epoch in (1, self.config.epochs):
             self.run.save_confusion(epoch, test.confusion)
-            self._tracker.log_figure(self.run.path / "figures" / f"epoch_{epoch:03d}_confusionmatrix.png")
+            self._send_figure(f"epoch_{epoch:03d}")
         self.run.append_metrics(row)
-        self._tracker.log_epoch(row, epoch)
+        if self._mirror is not None:
+            self._mirror.epoch(row, epoch)
 
     def validation(self, metrics: Metrics) -> None:
         """Keeps what the validation pass measured, and sends the last checkpoint to MLflow."""
@@ -75,9 +66,9 @@ class Keeper:
             return
         self.run.save_json("evaluation/validation.json", metrics.to_dict())
         self.run.save_confusion("validation", metrics.confusion)
-        self._tracker.log_figure(self.run.path / "figures" / "validation_confusionmatrix.png")
-        if checkpoints := self.run.checkpoints():
-            self._tracker.log_model(checkpoints[-1])
+        self._send_figure("validation")
+        if self._mirror is not None and (checkpoints := self.run.checkpoints()):
+            self._mirror.model(checkpoints[-1])
 
     def checkpoint(self, state: Mapping[str, Any]) -> Path | None:
         """Writes a checkpoint; its `epoch` and `batch` say where it goes on."""
@@ -102,4 +93,9 @@ class Keeper:
 
     def end(self, status: Status) -> None:
         """Tells MLflow how it ended."""
-        self._tracker.end("FINISHED" if status == "finished" else "KILLED" if status == "stopped" else "FAILED")
+        if self._mirror is not None:
+            self._mirror.end(status)
+
+    def _send_figure(self, name: str) -> None:
+        if self.run is not None and self._mirror is not None:
+            self._mirror.figure(self.run.path / "figures" / f"{name}_confusionmatrix.png")

@@ -24,10 +24,12 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pianistid_core.atomic import write_atomically
+from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import TrackingError
+from pianistid_core.mirror import lacking
+from pianistid_core.mlflow_store import local_store, make_local_store
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.strict_json import parse_json
-from pianistid_core.tracking import local_store, make_local_store
 
 HOST = "127.0.0.1"
 
@@ -35,6 +37,11 @@ _READY_WITHIN_S = 240.0
 _ENDS_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.1
 _MAX_LOG_BYTES = 1 << 20
+# What would open the server to others, or have it answer any name.
+_NOT_HANDED_ON = frozenset(
+    {"MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
+    | {"MLFLOW_HOST", "MLFLOW_SERVER_X_FRAME_OPTIONS"}
+)
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
@@ -208,15 +215,23 @@ def _signal_group(identity: ProcessIdentity, number: int) -> None:
 
 
 def serve(root_path: Path, port: int) -> None:
-    """Makes the store unless it is there, and turns this process into MLflow's server."""
-    store = local_store(root_path)
-    if not store.database.exists():
-        make_local_store(root_path)
+    """Makes the store unless it is there, and turns this process into MLflow's server.
+
+    Entries whose trainer was killed are ended first, and copies of runs that are not whole completed beside it.
+    """
+    make_local_store(root_path)  # or brings it up, when MLflow has become newer
+    store, root = local_store(root_path), DataRoot(root_path)
+    store.end_abandoned()
+    if lacking(root):
+        subprocess.Popen([sys.executable, "-m", "pianistid_core.mirror", str(root_path)], stdin=subprocess.DEVNULL)
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
+        # Names that lead here, so that no page of somebody else's that has its name lead here is answered.
+        "--allowed-hosts", f"{HOST}:{port},localhost:{port}", "--x-frame-options", "DENY",
+        "--cors-allowed-origins", f"http://{HOST}:{port}",
         "--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts, "--no-serve-artifacts",
     ]  # fmt: skip
-    os.execv(command[0], command)
+    os.execve(command[0], command, {key: value for key, value in os.environ.items() if key not in _NOT_HANDED_ON})
 
 
 if __name__ == "__main__":

@@ -1,46 +1,46 @@
 """The MLflow mirror of a run: parameters, metrics, figures and the model, for those who keep their runs there.
 
 The run's own folder is the truth; this is a copy. A server that cannot be reached, or that dies half-way, therefore
-turns the mirror off with one warning and never stops a run. What was missed is sent once more at the end.
+turns the mirror off with one warning and never stops a run. What was missed is sent once more at the end, and the log
+says what came of that. `mirror` keeps all of it out of the way of a training.
 
 Nothing is sent anywhere but to the store that the config names, and MLflow's own telemetry is off. Without a
 `tracking_uri` the store is a SQLite file, `mlflow/mlflow.db` in the data root, with artifacts beside it.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
+import platform
 import re
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from pianistid_core.errors import TrackingError
+from pianistid_core.mlflow_store import (
+    BOOT_TAG,
+    MACHINE_TAG,
+    PROCESS_TAG,
+    EndStatus,
+    Store,
+    client_of,
+    is_gone,
+    local_store,
+)
 from pianistid_core.processes import ProcessIdentity, boot_id
 from pianistid_core.training_options import MlflowOptions
 
 log = logging.getLogger(__name__)
 
-EndStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
-_SQLITE = "sqlite:///"
-_BOOT_TAG = "pianistid.boot"
-_PROCESS_TAG = "pianistid.process"
 _LARGEST_BATCH = 100
 _LONGEST_VALUE = 6000
-_LOCK_TIMEOUT_S = 120.0
-# MLflow retries a dead server for minutes unless told otherwise; what the user has set stands.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
-_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+_EVERY_EPOCHS = "train_loss"  # what every epoch has
 
 
 class Tracker:
@@ -53,14 +53,26 @@ class Tracker:
         self._client = client
         self._where = where
         self._missed: list[Callable[[], object]] = []
+        self._epochs: set[int] = set()
+        self._why = ""
 
     @classmethod
     def off(cls, problem: str | None = None) -> "Tracker":
         """A tracker that tracks nothing."""
         return cls(None, None, where="", problem=problem)
 
+    def remember_epochs(self) -> None:
+        """Asks which epochs the entry has already; they are not sent again."""
+
+        def ask() -> None:
+            self._epochs |= {metric.step for metric in self._client.get_metric_history(self.run_id, _EVERY_EPOCHS)}
+
+        self._mirror(ask)
+
     def log_epoch(self, row: Mapping[str, Any], epoch: int) -> None:
         """Sends the finite numbers of one epoch's row; `epoch` counts from 1 and is their step."""
+        if epoch in self._epochs:
+            return
         now = int(time.time() * 1000)
         numbers = {key: float(value) for key, value in row.items() if key != "epoch" and _is_number(value)}
 
@@ -69,6 +81,7 @@ class Tracker:
 
             metrics = [Metric(key, value, now, epoch) for key, value in numbers.items()]
             self._client.log_batch(self.run_id, metrics=metrics)
+            self._epochs.add(epoch)
 
         self._mirror(send)
 
@@ -94,6 +107,10 @@ class Tracker:
             self._mirror(call, warn=before is None)
         if before is not None and self.problem is None:
             log.info("MLflow at %s answers again and has got what it missed", self._where)
+        elif before is not None:
+            log.warning(
+                "MLflow at %s did not get the rest of this run at the last try either: %s", self._where, self._why
+            )
 
     def _send_file(self, path: Path, folder: str | None) -> None:
         def send() -> None:
@@ -112,6 +129,7 @@ class Tracker:
                 return
             # Whatever breaks in somebody else's server or client, a copy must not cost the original.
             except Exception as error:
+                self._why = _reason(error)
                 self.problem = _problem(self._where, error)
                 if warn:
                     log.warning("%s", self.problem)
@@ -135,10 +153,10 @@ def open_tracker(
     """
     if not options.use:
         return Tracker.off()
-    store = _Store(options.tracking_uri, root_path)
+    store = Store(options.tracking_uri, root_path)
     where = _without_password(store.uri)
     try:
-        client = _client(store)
+        client = client_of(store)
         run_id = _open_run(client, store, experiment, run_name, options.run_id, saved_run_id)
         _log_parameters(client, run_id, parameters)
         tracker = Tracker(client, run_id, where=where)
@@ -151,40 +169,22 @@ def open_tracker(
         return Tracker.off(problem)
 
 
-@dataclass(frozen=True)
-class LocalStore:
-    """The store in a data root: the address of its database and of the folder for artifacts, and the file itself."""
+def end_entry(options: MlflowOptions, root_path: Path, run_id: str, status: EndStatus) -> None:
+    """Says of a run's entry how it ended, where it still stands as running: in the local store or on a server.
 
-    uri: str
-    artifacts: str
-    database: Path
-
-    def experiment_of(self, run_id: str) -> str | None:
-        """The experiment of one of its runs, read without MLflow; None when it knows no such run."""
-        try:
-            with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=1)) as store:
-                found = store.execute("SELECT experiment_id FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
-        except sqlite3.Error:
-            return None
-        return None if found is None else str(found[0])
-
-
-def local_store(root_path: Path) -> LocalStore:
-    """Where runs of a data root go that name no server; it need not be there yet."""
-    store = _Store(None, root_path)
-    database = (root_path / "mlflow" / "mlflow.db").absolute()
-    return LocalStore(store.uri, str(store.artifacts), database)
-
-
-def make_local_store(root_path: Path) -> None:
-    """Makes the store of a data root unless it is there, which takes MLflow some seconds.
-
-    Raises
-    ------
-    TrackingError
-        When MLflow is not installed.
+    A store that cannot be reached is told in the log.
     """
-    _client(_Store(None, root_path))
+    store = Store(options.tracking_uri, root_path)
+    if options.tracking_uri is None:
+        local_store(root_path).end(run_id, status)
+        return
+    try:
+        client = client_of(store)
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, status)
+    # As in Tracker._mirror: a store that cannot be used is told, and costs nothing.
+    except Exception as error:
+        log.warning("%s", _problem(_without_password(store.uri), error))
 
 
 def address_problem(address: str) -> str | None:
@@ -206,56 +206,17 @@ def without_password(address: str) -> str:
     return _without_password(address)
 
 
-def _client(store: "_Store") -> Any:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
-    for name, value in {**_PATIENCE, **_QUIET}.items():
-        os.environ.setdefault(name, value)
-    try:
-        from mlflow import MlflowClient
-    except ModuleNotFoundError as error:
-        raise TrackingError("MLflow is not installed; install it with `python -m pip install mlflow`") from error
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if store.database is not None:
-        _make_database(store.database, str(store.artifacts))
-    return MlflowClient(tracking_uri=store.uri)
-
-
-class _Store:
-    """Where entries go: a server, or a SQLite file with artifacts beside it."""
-
-    def __init__(self, tracking_uri: str | None, root_path: Path) -> None:
-        self.uri = tracking_uri or f"{_SQLITE}{(root_path / 'mlflow' / 'mlflow.db').absolute().as_posix()}"
-        self.database = Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
-        self.artifacts = None if self.database is None else (self.database.parent / "artifacts").absolute().as_uri()
-
-
-def _make_database(database: Path, artifacts: str) -> None:
-    """Makes a SQLite store unless it is there.
-
-    MLflow takes seconds to make one, does not guard itself against a second process that does the same, and never
-    recovers from being killed in the middle: hence the lock, and the rename of a file that is ready.
-    """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    if database.exists():
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    aside = database.with_name(f".{database.name}.tmp")
-    with FileLock(database.with_name(f".{database.name}.lock"), timeout=_LOCK_TIMEOUT_S):
-        if not database.exists():
-            aside.unlink(missing_ok=True)
-            store = SqlAlchemyStore(f"{_SQLITE}{aside.as_posix()}", artifacts)
-            store.engine.dispose()
-            os.replace(aside, database)
-
-
 def _open_run(
-    client: Any, store: _Store, experiment: str, run_name: str, chosen_id: str | None, saved_id: str | None
+    client: Any, store: Store, experiment: str, run_name: str, chosen_id: str | None, saved_id: str | None
 ) -> str:
     from mlflow.exceptions import MlflowException
 
     process = ProcessIdentity.of()
-    tags = {_BOOT_TAG: boot_id(), _PROCESS_TAG: f"{process.pid} {process.started}" if process else ""}
+    tags = {
+        BOOT_TAG: boot_id(),
+        PROCESS_TAG: f"{process.pid} {process.started}" if process else "",
+        MACHINE_TAG: platform.node(),
+    }
     for run_id in (chosen_id, saved_id):
         if run_id is None:
             continue
@@ -272,12 +233,15 @@ def _open_run(
         for key, value in tags.items():
             client.set_tag(run_id, key, value)
         return str(run_id)
+    if store.in_root is not None:
+        local_store(store.in_root).end_abandoned()
     experiment_id = _experiment_id(client, store, experiment)
-    _end_abandoned(client, experiment_id)
+    if store.in_root is None:
+        _end_abandoned(client, experiment_id)
     return str(client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
 
 
-def _experiment_id(client: Any, store: _Store, name: str) -> str:
+def _experiment_id(client: Any, store: Store, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -296,10 +260,9 @@ def _experiment_id(client: Any, store: _Store, name: str) -> str:
 
 def _end_abandoned(client: Any, experiment_id: str) -> None:
     """Marks as killed the entries whose process vanished on this machine without a word."""
-    running = f"attributes.status = 'RUNNING' and tags.`{_BOOT_TAG}` = '{boot_id()}'"
+    running = f"attributes.status = 'RUNNING' and tags.`{BOOT_TAG}` = '{boot_id()}'"
     for run in client.search_runs([experiment_id], running, max_results=_LARGEST_BATCH):
-        pid, _, started = run.data.tags.get(_PROCESS_TAG, "").partition(" ")
-        if pid.isdecimal() and not ProcessIdentity(int(pid), started, boot_id()).alive():
+        if is_gone(run.data.tags.get(PROCESS_TAG), boot_id(), run.data.tags.get(MACHINE_TAG)):
             client.set_terminated(run.info.run_id, "KILLED")
 
 

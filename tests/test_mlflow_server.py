@@ -14,8 +14,9 @@ import pytest
 from pianistid_core import mlflow_server
 from pianistid_core.errors import TrackingError
 from pianistid_core.mlflow_server import HOST, MlflowServer
+from pianistid_core.mlflow_store import local_store
 from pianistid_core.processes import ProcessIdentity
-from pianistid_core.tracking import address_problem, local_store, open_tracker, without_password
+from pianistid_core.tracking import address_problem, open_tracker, without_password
 from pianistid_core.training_options import MlflowOptions
 
 

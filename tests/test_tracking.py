@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from pianistid_core.mlflow_store import local_store
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.tracking import Tracker, open_tracker
 from pianistid_core.training_options import MlflowOptions
@@ -338,13 +339,72 @@ def test_a_server_that_dies_costs_one_warning_and_one_that_returns_gets_the_rest
     ]
 
 
-def test_a_server_that_stays_dead_costs_one_warning_in_all(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_stays_dead_costs_a_warning_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     client = FlakyClient()
     client.down = True
     tracker = Tracker(client, "id", where="http://there")
     tracker.log_epoch(ROW, 1)
+    tracker.log_epoch(ROW, 2)
+    assert len(caplog.records) == 1
     tracker.end("KILLED")
-    assert tracker.problem is not None and len(caplog.records) == 1
+    last = caplog.records[-1].getMessage()
+    assert tracker.problem is not None and len(caplog.records) == 2
+    assert "did not get the rest" in last and "the connection broke off" in last
+
+
+def test_an_entry_whose_process_vanished_is_ended_without_mlflow(local_root: Path) -> None:
+    vanished, alive = open_at(local_root, experiment="vanished"), open_at(local_root, experiment="vanished")
+    elsewhere, other = open_at(local_root, experiment="vanished"), open_at(local_root, experiment="others")
+    client = client_of(local_root)
+    here = ProcessIdentity.of()
+    assert here is not None
+    gone = f"{here.pid} {here.started}0"
+    for tracker in (vanished, elsewhere, other):
+        client.set_tag(tracker.run_id, "pianistid.process", gone)
+    client.set_tag(elsewhere.run_id, "pianistid.machine", "another")
+    store = local_store(local_root)
+    assert store.end_abandoned() == 2 and store.end_abandoned() == 0
+    said = [client.get_run(tracker.run_id).info.status for tracker in (vanished, other, alive, elsewhere)]
+    assert said == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
+    assert client.get_run(vanished.run_id).info.end_time > 0
+    assert store.end(str(alive.run_id), "FAILED") and not store.end(str(alive.run_id), "KILLED")
+    assert client.get_run(alive.run_id).info.status == "FAILED"
+    store.end(str(elsewhere.run_id), "FAILED")
+
+
+def test_epochs_that_an_entry_has_are_not_sent_again(local_root: Path) -> None:
+    first = open_at(local_root, experiment="twice")
+    first.log_epoch(ROW, 1)
+    second = open_at(local_root, experiment="twice", saved_run_id=first.run_id)
+    second.remember_epochs()
+    for epoch in (1, 2, 2):
+        second.log_epoch(ROW, epoch)
+    second.end("FINISHED")
+    history = client_of(local_root).get_metric_history(first.run_id, "train_loss")
+    assert [metric.step for metric in history] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_store_of_an_earlier_mlflow_is_brought_up(tmp_path: Path) -> None:
+    import sqlalchemy
+    from alembic import command
+    from mlflow.store.db.utils import InitialBase, _get_alembic_config
+
+    database = tmp_path / "mlflow" / "mlflow.db"
+    database.parent.mkdir()
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    InitialBase.metadata.create_all(engine)
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "451aebb31d03")
+        connection.execute(sqlalchemy.text("INSERT INTO experiments VALUES (7, 'old', 'file:///x', 'active')"))
+    engine.dispose()
+    tracker = open_at(tmp_path, experiment="new")
+    tracker.end("FINISHED")
+    assert tracker.problem is None
+    assert client_of(tmp_path).get_experiment("7").name == "old"
+    assert (tmp_path / "mlflow" / "mlflow-before-451aebb31d03.db").is_file()
 
 
 def test_a_real_server_that_dies_later_does_not_cost_the_run(server: Server, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from mlflow_links import Mirror
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.mlflow_server import ServerState
+from pianistid_core.mlflow_store import local_store
 from pianistid_core.runs import RunSummary
-from pianistid_core.tracking import local_store, without_password
+from pianistid_core.tracking import without_password
 from settings import TrackingSettings
 from wording import ago, count, one_line, plain, sentence
 

@@ -29,10 +29,10 @@ from pianistid_core.backups.rest import at_rest
 from pianistid_core.backups.store import copy_database
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ArchiveError, DataRootError, PianistIDError, RunError
+from pianistid_core.mlflow_store import local_store
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, Run, find_runs
 from pianistid_core.strict_json import parse_json
-from pianistid_core.tracking import local_store
 from pianistid_core.trash import TRASH, discarded
 
 OnProgress = Callable[[int, int], None]

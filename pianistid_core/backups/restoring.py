@@ -21,7 +21,7 @@ from pianistid_core.datasets.recordings import RecordingsTable
 from pianistid_core.datasets.root import DataRoot, read_recordings_file
 from pianistid_core.datasets.staging import Staging, staging_in
 from pianistid_core.errors import DataRootError, ImportSourceError
-from pianistid_core.tracking import local_store
+from pianistid_core.mlflow_store import local_store
 
 _MARGIN = 64 << 20
 _NAMED = 5
