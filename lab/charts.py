@@ -5,12 +5,14 @@ Shares come as fractions of 1 and are shown in per cent.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wording import listed, percent
 
+_TEMPLATE = re.compile(r"\{(?=[a-g]\d*\}|@)")  # a template begins; an unseen mark keeps it from that
 PART_NAMES = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
@@ -46,7 +48,7 @@ def _bars(
         {
             "value": _number(value),
             "itemStyle": {"color": colour, "borderRadius": [0, 3, 3, 0]},
-            "label": {"formatter": _template(note)},
+            "label": {"formatter": painted(note)},
         }
         for value, note in zip(values, notes, strict=True)
     ]
@@ -73,6 +75,11 @@ def _number(value: Any, scale: float = 1) -> float | None:
     return round(scale * float(value), 6) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _template(text: str) -> str:
-    """A label that ECharts shows as it is: braces would begin a template."""
-    return text.replace("{", "(").replace("}", ")")
+def painted(text: str) -> str:
+    """Text for a label's `formatter`, which ECharts takes for a template: {a} and the like in it stay what they are."""
+    return _TEMPLATE.sub("{\u2060", text)
+
+
+def pointed_at(text: str) -> str:
+    """Text for an item's name that a tooltip shows by `{b}`: ECharts looks through it for more, and for $."""
+    return painted(text).replace("$", "$$")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charts import Chart
+from charts import Chart, painted, pointed_at
 from compare_data import N_COLOURS, Line, Metric
 from palette import Palette
 from pianistid_core.intervals import Interval
@@ -108,7 +108,7 @@ def _curve(line: Line, x: Sequence[float], scale: float, palette: Palette, *, na
         "data": [[place, None if v is None else round(scale * v, 6)] for place, v in zip(x, line.y, strict=True)],
         "emphasis": {"focus": "series", "lineStyle": {"width": 3.5}},
         "endLabel": {
-            "show": named, "formatter": "{a}", "color": palette.ink, "distance": 8,
+            "show": named, "formatter": painted(line.name), "color": palette.ink, "distance": 8,
             "width": 132, "overflow": "truncate",
         },
         "labelLayout": {"moveOverlap": "shiftY"},
@@ -206,7 +206,7 @@ def _dot(mark: Mark, place: int, palette: Palette) -> dict[str, Any]:
     colour = _colour(mark, palette)
     return {
         "value": [round(100 * (mark.share or 0.0), 3), place],
-        "name": f"{mark.name}: {percent(mark.share, 1)}{_between(mark.interval)}",
+        "name": pointed_at(f"{mark.name}: {percent(mark.share, 1)}{_between(mark.interval)}"),
         "symbolSize": 12,
         "symbol": "diamond" if mark.hollow else "circle",
         "itemStyle": {
@@ -224,7 +224,7 @@ def _notes(marks: Sequence[Mark], right: float, palette: Palette) -> dict[str, A
                 "value": [right, place],
                 "label": {
                     "show": True, "position": "right", "distance": 8, "color": palette.ink_soft,
-                    "formatter": mark.note.replace("{", "(").replace("}", ")"),
+                    "formatter": painted(mark.note),
                 },
             }
             for place, mark in enumerate(marks)
@@ -291,7 +291,9 @@ def small_matrix(counts: npt.NDArray[Any], names: Sequence[str], palette: Palett
     cells = [
         {
             "value": [heard, true, round(float(shares[true, heard]), 4)],
-            "name": f"{names[true]} heard as {names[heard]}: {int(counts[true, heard])} of {int(totals[true, 0])}",
+            "name": pointed_at(
+                f"{names[true]} heard as {names[heard]}: {int(counts[true, heard])} of {int(totals[true, 0])}"
+            ),
         }
         for true in range(len(names))
         for heard in range(len(names))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from charts import Chart
+from charts import Chart, pointed_at
 from compare_charts import Mark, intervals
 from palette import Palette
 from pianistid_core.concepts import CONCEPTS
@@ -25,7 +25,9 @@ def overview(pianists: Sequence[Profile], found: Profiles, palette: Palette) -> 
             cells.append(
                 {
                     "value": [column, row, round(recall, 4)],
-                    "name": f"{one_line(one.pianist)}, {columns[column].lower()}: {percent(recall)} of {one.n}",
+                    "name": pointed_at(
+                        f"{one_line(one.pianist)}, {columns[column].lower()}: {percent(recall)} of {one.n}"
+                    ),
                     "label": {"formatter": f"{100 * recall:.0f}", "color": palette.on_step(recall)},
                 }
             )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charts import Chart
+from charts import Chart, pointed_at
 from palette import Palette
 from pianistid_core.metrics_log import finite_number
 from wording import percent
@@ -192,7 +192,7 @@ def recall_chart(
                 "data": [
                     {
                         "value": [None if recall is None else round(recall, 5), index],
-                        "name": f"{name}: {note}{_between(interval)}",
+                        "name": pointed_at(f"{name}: {note}{_between(interval)}"),
                     }
                     for index, (recall, name, note, interval) in enumerate(
                         zip(recalls, names, notes, intervals, strict=True)

@@ -22,6 +22,7 @@ from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import evaluation_rng
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.datasets.tables import harmless_cell
 from pianistid_core.devices import choose_device
 from pianistid_core.errors import ExtractionError, ModelError, PianistIDError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS, arithmetic, subset_name
@@ -173,7 +174,7 @@ class Identification:
         writer.writerow(("kind", "start_s", "end_s", "kept", "pianist", "probability"))
         for kind, start_s, end_s, kept, found in rows:
             for pianist, probability in found.items():
-                writer.writerow((kind, f"{start_s:g}", f"{end_s:.6g}", kept, _cell(pianist), repr(probability)))
+                writer.writerow((kind, f"{start_s:g}", f"{end_s:.6g}", kept, harmless_cell(pianist), repr(probability)))
         return text.getvalue()
 
 
@@ -326,11 +327,6 @@ class Identifier:
     def _named(self, probabilities: npt.NDArray[np.float64]) -> Probabilities:
         order = np.argsort(-probabilities, kind="stable")
         return {self.class_names[index]: float(probabilities[index]) for index in order}
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:

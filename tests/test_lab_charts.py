@@ -1,9 +1,12 @@
 """Charts are plain data with a text alternative, and survive what a run may hold."""
 
 import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import charts
 import palette
@@ -25,9 +28,26 @@ def test_a_share_that_is_none_is_a_gap() -> None:
     assert [bar["value"] for bar in option["series"][0]["data"]] == [0.5, None]
 
 
-def test_a_name_with_braces_is_no_template() -> None:
-    option = plain_json(charts.subset_bars(["melody"], [0.5], ["{b} {@[0]}"], ["#000"]))
-    assert "{" not in option["series"][0]["data"][0]["label"]["formatter"]
+def echarts(template: str, **values: str) -> str:
+    """What ECharts makes of a template, by its source: each value goes in by JavaScript's `replace`."""
+    for alias in values:
+        template = template.replace(f"{{{alias}}}", f"{{{alias}0}}", 1)
+    for alias, value in values.items():
+        before, found, after = template.partition(f"{{{alias}0}}")
+        if found:
+            special = {"$$": "$", "$&": found, "$`": before, "$'": after}
+            parts = re.split(r"(\$[$&`'])", value)
+            template = before + "".join(special.get(part, part) for part in parts) + after
+    return re.sub(r"\{@(.+?)\}", "a figure", template)
+
+
+@given(st.text("ab{}$&@[0]`'c ", max_size=12) | st.sampled_from(["{b}", "{c0} $$ $&", "{@[0]}", "{value}", "{a|b}"]))
+def test_a_name_with_braces_or_dollars_is_no_template(name: str) -> None:
+    option = plain_json(charts.subset_bars(["melody"], [0.5], [name], ["#000"]))
+    formatter = option["series"][0]["data"][0]["label"]["formatter"]
+    assert echarts(formatter, a="A", b="B", c="C").replace("\u2060", "") == name
+    shown = echarts("{b}", a="A", b=charts.pointed_at(name), c="C")
+    assert shown.replace("\u2060", "") == name
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -18,7 +18,7 @@ from pianistid_core.datasets.root import (
     require_clips,
     write_split,
 )
-from pianistid_core.datasets.tables import is_track
+from pianistid_core.datasets.tables import harmless_cell, is_track, plain_cell
 from pianistid_core.errors import DataRootError, SplitError
 
 MAPPING = ",idx\nBill Evans,0\nMcCoy Tyner,1\n"
@@ -312,3 +312,14 @@ class TestRecordings:
         root.recordings_file.write_text("track,pianist\nnowhere,A\n")
         with pytest.raises(DataRootError, match=r"recordings\.csv: line 2"):
             root.recordings()
+
+
+class TestCells:
+    @given(st.text(max_size=12) | st.text("'=+-@\t\r a", max_size=6))
+    def test_a_cell_is_no_formula_and_its_text_comes_back(self, text: str) -> None:
+        cell = harmless_cell(text)
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert plain_cell(cell) == text
+
+    def test_what_is_no_formula_stays_as_it_is(self) -> None:
+        assert [harmless_cell(text) for text in ("Ada", "'s", "a=b", "")] == ["Ada", "'s", "a=b", ""]

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pianistid_core.datasets.tables import harmless_cell
+
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_SHOWN = 1000
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_of(source: Any) -> bytes:
@@ -16,8 +17,8 @@ def csv_of(source: Any) -> bytes:
     table = _frame(source)
     for column in table.columns:
         if not _is_numeric(table[column]):
-            table[column] = [_harmless(value) for value in table[column]]
-    table.columns = [_harmless(str(column)) for column in table.columns]
+            table[column] = [harmless_cell(value) if isinstance(value, str) else value for value in table[column]]
+    table.columns = [harmless_cell(str(column)) for column in table.columns]
     return bytes(table.to_csv(index=False).encode("utf-8"))
 
 
@@ -60,10 +61,6 @@ def _is_numeric(column: "pd.Series[Any]") -> bool:
     import pandas as pd
 
     return bool(pd.api.types.is_numeric_dtype(column))
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
 def _height(rows: int) -> int:

@@ -12,14 +12,17 @@ from pianistid_core.names import stays_inside
 __all__ = [
     "TableError",
     "csv_bytes",
+    "harmless_cell",
     "is_track",
     "listed",
+    "plain_cell",
     "rows",
     "seconds",
     "whole_number",
 ]
 
 _MAX_CSV_BYTES = 256 << 20
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class TableError(DataError):
@@ -69,6 +72,23 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def harmless_cell(text: str) -> str:
+    """Text for a cell that no spreadsheet takes for a formula: an apostrophe is put before what begins as one.
+
+    `plain_cell` takes it away again, whatever the text was.
+    """
+    return f"'{text}" if _begins_a_formula(text) else text
+
+
+def plain_cell(cell: str) -> str:
+    """The text that `harmless_cell` was given."""
+    return cell[1:] if cell.startswith("'") and _begins_a_formula(cell) else cell
+
+
+def _begins_a_formula(text: str) -> bool:
+    return text.lstrip("'").startswith(_FORMULA_STARTS)
 
 
 def is_track(track: str) -> bool:
