@@ -1,7 +1,7 @@
 """Callbacks that change something: who may call them, and the line that the audit log gets of each.
 
-`acting` stands where `guard.whole` stands for callbacks that only turn the page. It is what refuses: a widget that is
-disabled can still be sent by a browser that has been told to.
+`acting` stands where `guard.whole` stands for callbacks that only turn the page. It is what refuses: a widget that was
+drawn for somebody who might may be pressed when that person may not any more, or is another one.
 """
 
 import functools
@@ -80,6 +80,7 @@ def acting(role: Role, what: str = "") -> Callable[[Callable[P, None]], Callable
             if not act.lines:
                 act.tell()
 
+        careful.role = role  # type: ignore[attr-defined]  # for whoever asks what a callback needs
         return careful
 
     return decorate

@@ -210,6 +210,7 @@ def test_the_command_lists_filters_and_gives_json(root: DataRoot, capsys: pytest
     there = ["--data-root", str(root.path)]
     assert main(["audit", *there]) == 0
     assert "nothing of the kind" in capsys.readouterr().out
+    root.path.mkdir()
     note(root, "Ann", "stop", "study/\x1b[2Ja", where="lab", ended="refused", why="it is not running")
     note(root, "Bob", "start", "study/b")
     assert main(["audit", *there]) == 0
