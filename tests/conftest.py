@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
-from pianistid_core.midi import split_into_clips, write_midi
-from tiny import HABITS, PIANISTS, make_notes
+from pianistid_core.datasets.root import DataRoot
+from tiny import write_tiny_data
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,17 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root of three pianists with three habits, four recordings each, two clips a recording; read only."""
     root = DataRoot(tmp_path_factory.mktemp("tiny"))
-    parts: dict[str, list[SplitEntry]] = {"train": [], "test": []}
-    for label, pianist in enumerate(PIANISTS):
-        for number in range(4):
-            track = f"tiny/{pianist.split()[0].lower()}-{number}"
-            folder = root.clips_dir / track
-            folder.mkdir(parents=True)
-            notes = make_notes(10 * label + number, **HABITS[label])
-            for index, clip in enumerate(split_into_clips(notes)):
-                write_midi(clip, folder / f"clip_{index:03d}.mid")
-            parts["test" if number == 3 else "train"].append(SplitEntry(track, label, notes.duration_s))
-    write_split(root, Split("tiny", PIANISTS, {part: tuple(entries) for part, entries in parts.items()}))
+    write_tiny_data(root)
     return root.path
 
 

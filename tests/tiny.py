@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pianistid_core.config import RunConfig, parse_config
-from pianistid_core.midi import Notes
+from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
+from pianistid_core.midi import Notes, split_into_clips, write_midi
 
 PIANISTS = ("Ada Even", "Ben Cluster", "Cleo Wide")
 
@@ -36,6 +37,21 @@ HABITS: tuple[dict[str, Any], ...] = (
     {"step_s": 0.5, "chord": (0, 1, 2)},
     {"step_s": 1.0, "chord": (-12, -6, 0, 6)},
 )
+
+
+def write_tiny_data(root: DataRoot) -> None:
+    """Three pianists with three habits, four recordings each, two clips a recording, as split "tiny" of a root."""
+    parts: dict[str, list[SplitEntry]] = {"train": [], "test": []}
+    for label, pianist in enumerate(PIANISTS):
+        for number in range(4):
+            track = f"tiny/{pianist.split()[0].lower()}-{number}"
+            folder = root.clips_dir / track
+            folder.mkdir(parents=True)
+            notes = make_notes(10 * label + number, **HABITS[label])
+            for index, clip in enumerate(split_into_clips(notes)):
+                write_midi(clip, folder / f"clip_{index:03d}.mid")
+            parts["test" if number == 3 else "train"].append(SplitEntry(track, label, notes.duration_s))
+    write_split(root, Split("tiny", PIANISTS, {part: tuple(entries) for part, entries in parts.items()}))
 
 
 def tiny_config(**changes: Any) -> RunConfig:
