@@ -27,7 +27,7 @@ from pianistid_core.places import RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_folder import signal_name
-from pianistid_core.run_log import FAILURE_KINDS, FailureKind
+from pianistid_core.run_log import FAILURE_KINDS, FailureKind, LineFormatter
 from pianistid_core.runs import METRICS_FILE, REQUEST_FILE, STATUSES, Run, Status
 from pianistid_core.strict_json import parse_json
 
@@ -373,6 +373,7 @@ def follow(run: Run) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
+    logging.root.handlers[0].setFormatter(LineFormatter())
     logging.getLogger("pianistid_core").setLevel(logging.INFO)
     leave(follow(Run.open(Path(sys.argv[1]))))

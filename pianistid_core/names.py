@@ -35,6 +35,11 @@ def twin_of(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def printable(text: str) -> str:
+    """One line of text in which every character that is not seen is written out, for terminals and logs."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
 def folder_name_problem(name: str) -> str | None:
     """Says what a name that is being chosen should be instead, or gives None for one that is safe and easy to read.
 
@@ -58,6 +63,10 @@ def folder_name_problem(name: str) -> str | None:
     if _is_device(name):
         return "give another name, since Windows keeps this one for a device"
     return None
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _n_bytes(name: str) -> int:

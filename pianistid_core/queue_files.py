@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from pianistid_core.atomic import write_atomically
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
+from pianistid_core.names import printable
 from pianistid_core.places import Cluster, set_place
 from pianistid_core.run_folder import QUEUE_FOLDER
 from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, WAITING, Run
@@ -127,7 +128,7 @@ class QueueFiles:
     def note(self, text: str) -> None:
         """Appends a line to the queue's log."""
         with contextlib.suppress(OSError), (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 However long a log is, only its end is read, at most `MAX_READ_BYTES`, and then only what is appended.
 """
 
+import logging
 import os
 import re
 import threading
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
+
+from pianistid_core.names import printable
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LEVELS: tuple[Level, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -21,6 +24,21 @@ MAX_LINE_CHARACTERS = 2000
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S* (DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 _ANSI = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class LineFormatter(logging.Formatter):
+    """Writes records as the log of a run has them: a message is one line, whatever stands in the names that it tells.
+
+    Else the name of a pianist could bring a line of its own, and colours and titles to a terminal that shows the log.
+    """
+
+    def __init__(self, *, stamped: bool = True) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s" if stamped else "%(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record, without its traceback."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 class LogLine(NamedTuple):

@@ -26,7 +26,7 @@ from pianistid_core.processes import ProcessIdentity
 from pianistid_core.queue_files import holding, leave
 from pianistid_core.reserve import give_back, keep_back
 from pianistid_core.run_config import resumable_checkpoint
-from pianistid_core.run_log import FailureKind
+from pianistid_core.run_log import FailureKind, LineFormatter
 from pianistid_core.runs import WAITING, Run, RunState, Status
 from pianistid_core.sharing import refuse_what_cannot_be_shared
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
@@ -223,7 +223,7 @@ def _logging_to(run: Run) -> Iterator[None]:
     except OSError:
         already = False
     handler: logging.Handler = logging.NullHandler() if already else logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter())
     handler.setLevel(logging.INFO)
     level = package.level
     package.setLevel(min(level or logging.INFO, logging.INFO))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pianistid_core.names import MAX_BYTES, folder_name_problem, is_plain_name
+from pianistid_core.names import MAX_BYTES, folder_name_problem, is_plain_name, printable
 
 FINE = ["demo", "crnn-jtd+pijama", "cce+triplet0.1", "a", "Bill Evans", "lr=0.001, seed=2", "7", "é", "20class_80min"]
 REFUSED = {
@@ -82,3 +82,11 @@ def test_whatever_passes_is_one_folder_everywhere(name: str) -> None:
         assert not PureWindowsPath(name).drive
         assert name.isprintable()
         assert is_plain_name(name)
+
+
+@given(st.text())
+def test_what_a_terminal_or_a_log_is_given_is_one_line_of_what_is_seen(text: str) -> None:
+    line = printable(text)
+    assert line.isprintable() and line.splitlines() == ([line] if line else [])
+    assert line == text or not text.isprintable()
+    line.encode()

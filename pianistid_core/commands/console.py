@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.names import printable
+from pianistid_core.run_log import LineFormatter
 
 _LOG_EVERY_S = 30.0
 _WIDEST_CELL = 60
@@ -71,11 +73,6 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             for text, width, right in zip(line, widths, to_right, strict=True)
         ]
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def printable(text: str) -> str:
-    """One line of text in which every control character is written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -183,7 +180,7 @@ def logging_to_stderr(level: int) -> Iterator[None]:
     package = logging.getLogger("pianistid_core")
     handler = _AboveTheBar(level)
     detailed = level < logging.WARNING
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if detailed else "%(message)s"))
+    handler.setFormatter(LineFormatter(stamped=detailed))
     before = package.level, package.propagate
     package.setLevel(min(package.level or level, level))
     package.propagate = False
