@@ -134,13 +134,12 @@ class RunFolder:
         supervisor = ProcessIdentity.from_json(said.get("supervisor"))
         if status == "queued":
             return RunState(status, reason, **common)
-        if status != "running":
-            # It is over when nothing of it is left, which is its supervisor's to see to.
-            ending = supervisor is not None and supervisor.alive()
-            return RunState("running", ENDING, **common) if ending else RunState(status, reason, **common)
-        if process is not None and process.alive():
+        if status == "running" and process is not None and process.alive():
             return RunState("running", reason, pid=process.pid, silent_s=silent_s(self.path, process), **common)
-        return RunState(*self._how_it_ended(process), **common)
+        # It is over when nothing of it is left, which is its supervisor's to see to, and to write down.
+        if supervisor is not None and supervisor.alive():
+            return RunState("running", ENDING, **common)
+        return RunState(*(self._how_it_ended(process) if status == "running" else (status, reason)), **common)
 
     def _how_it_ended(self, process: ProcessIdentity | None) -> tuple[Status, str]:
         if process is not None and not process.same_boot():

@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 
 from pianistid_core.errors import RunError
 from pianistid_core.processes import ProcessIdentity
+from pianistid_core.run_folder import ENDING
 from pianistid_core.run_log import LogFile
 from pianistid_core.runs import STARTING, Confusion, RecordingOutcome, Run, RunLabels, find_runs, list_runs
 from tiny import until
@@ -117,8 +121,35 @@ def test_a_start_that_came_to_nothing_is_a_failure(run: Run) -> None:
     run.set_state("queued", STARTING, epochs=3)
     assert run.state().status == "queued"
     said = json.loads((run.path / "state.json").read_text())
-    (run.path / "state.json").write_text(json.dumps(said | {"started": said["started"] - 3600}))
-    assert run.state().status == "failed" and "never started" in run.state().reason
+    early = {**said["said"], "clock_s": said["said"]["clock_s"] - 3600}
+    for then in (early, {**said["said"], "boot": "of another day"}, None, {"clock_s": "soon"}):
+        run.save_json("state.json", said | {"said": then})
+        assert run.state().status == "failed" and "never started" in run.state().reason
+
+
+@pytest.mark.parametrize("days", [-1, 1, 36500])
+def test_a_clock_that_is_set_changes_no_state(run: Run, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    run.set_state("queued", STARTING, epochs=3)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86400 * days)
+    assert run.state().status == "queued"
+    run.set_state("running", epochs=3, process=ProcessIdentity.of())
+    monkeypatch.setattr(time, "time", lambda: now - 86400 * days)
+    assert run.state().status == "running" and run.state().silent_s is None
+
+
+def test_a_run_has_not_ended_before_its_supervisor_has(run: Run) -> None:
+    """Which stays until nothing of the run is left, and writes down how the trainer ended."""
+    supervisor = sleeping_process()
+    gone = replace(ProcessIdentity.of(), started="1")  # type: ignore[type-var]
+    run.set_state("running", epochs=3, process=gone, supervisor=ProcessIdentity.of(supervisor.pid))
+    run.set_exit(-9)
+    assert (run.state().status, run.state().reason) == ("running", ENDING) and run.is_due()
+    run.set_state("stopped", "as asked", epochs=3)
+    assert (run.state().status, run.state().reason) == ("running", ENDING)
+    supervisor.kill()
+    supervisor.wait()
+    assert (run.state().status, run.state().reason) == ("stopped", "as asked")
 
 
 def test_metrics_survive_a_torn_last_line(run: Run) -> None:
@@ -135,9 +166,67 @@ def test_metrics_survive_a_torn_last_line(run: Run) -> None:
 
 
 def test_a_damaged_state_file_does_not_hide_the_run(run: Run, tmp_path: Path) -> None:
-    (run.path / "state.json").write_text("{")
-    assert run.state().status in ("queued", "finished")
-    assert len(list_runs(tmp_path)) == 1
+    Run.create(tmp_path, "experiment", "other").set_state("finished", epochs=1)
+    whole = b'{"status": "finished", "reason": "", "epochs": 1, "process": null}'
+    damaged = [
+        b"",
+        b"{",
+        whole[:-9],
+        b"[]",
+        b"7",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        whole.replace(b"finished", b"paused"),
+    ]
+    damaged += [b'{"status": ["finished"]}', b"{}", b'{"schema": 99, "state": {"status": "finished"}}']
+    for text in damaged:
+        (run.path / "state.json").write_bytes(text)
+        state = run.state()
+        assert state.status == "interrupted" and "state.json is damaged" in state.reason, text
+        assert sorted(one.state.status for one in list_runs(tmp_path)) == ["finished", "interrupted"]
+    (run.path / "state.json").unlink()
+    (run.path / "state.json").mkdir()
+    assert "state.json is damaged" in run.state().reason
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        *(7, "1", [], {"pid": -1}),
+        *({"pid": pid, "started": "1", "boot": "b"} for pid in (0, "1", 10**12)),
+        {"pid": 1, "started": 1, "boot": None},
+    ],
+)
+def test_a_process_of_another_type_is_none(run: Run, process: object) -> None:
+    said = {
+        "status": "running",
+        "reason": 7,
+        "epochs": "many",
+        "started": "now",
+        "supervisor": process,
+        "said": process,
+    }
+    run.save_json("state.json", said | {"process": process, "child": process})
+    state = run.state()
+    assert (state.status, state.epochs, state.started) == ("interrupted", 0, None)
+    assert run.trainer() is None and run.supervisor() is None
+
+
+def test_who_starts_moves_or_deletes_a_run_is_alone_in_that(run: Run) -> None:
+    inside, seen = threading.Event(), []
+
+    def other() -> None:
+        inside.set()
+        with pytest.raises(RunError, match="is gone"), run.launching():
+            seen.append("in a folder that is not there")
+
+    with ThreadPoolExecutor(1) as pool, run.launching():
+        waiting = pool.submit(other)
+        inside.wait()
+        run.path.rename(run.path.with_name("away"))
+    waiting.result()
+    assert seen == [] and not run.path.exists()
 
 
 def test_confusion_matrices_are_kept_as_data_and_picture(run: Run) -> None:
