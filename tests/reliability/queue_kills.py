@@ -34,12 +34,11 @@ from pianistid_core.runs import Run
 from tiny import tiny_config, write_tiny_data
 
 KINDS = ("server", "dispatcher", "everything")
-LAYERS = [{"in_channels": 1, "out_channels": 4, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2}] + [
-    {"in_channels": 4, "out_channels": 8, "conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2}
-]
-MODEL = {"layers": LAYERS, "use_gru": False, "use_attention": False, "use_2fc": False, "pool_type": "max"} | {
-    "frame_pool": 100
-}
+SMALL = {"conv_kernel_size": 3, "has_pool": True, "pool_kernel_size": 2}
+LAYERS = [{"in_channels": 1, "out_channels": 4, **SMALL}, {"in_channels": 4, "out_channels": 8, **SMALL}]
+MODEL = {
+    "layers": LAYERS, "use_gru": False, "use_attention": False, "use_2fc": False, "pool_type": "max", "frame_pool": 100,
+}  # fmt: skip
 EPOCHS = 6
 
 
@@ -107,6 +106,7 @@ class Trial:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+        psutil.wait_procs(doomed, timeout=10)
         return len(doomed)
 
     def mend(self) -> None:
