@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from streamlit import config
 from streamlit.runtime import Runtime
+from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 log = logging.getLogger(__name__)
@@ -22,15 +24,26 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 KEEP_S = 60.0  # a page whose connection broke comes back within seconds
 
-# The sessions that drew a page, and since when each has had no browser (monotonic seconds; None while it has one).
-_SESSIONS: dict[str, float | None] = {}
+
+@dataclass
+class _Page:
+    """The session of a page, and since when it has had no browser (monotonic seconds; None while it has one)."""
+
+    session: AppSession
+    gone_since: float | None = None
+
+
+_PAGES: dict[str, _Page] = {}
 
 
 def remember_session() -> None:
     """Keeps in mind the session that draws this page, so that it is ended when its browser is gone for good."""
     context = get_script_run_ctx(suppress_warning=True)
-    if context is not None:
-        _SESSIONS.setdefault(context.session_id, None)
+    if context is None or context.session_id in _PAGES or not Runtime.exists():
+        return
+    session = Runtime.instance().get_app_session(context.session_id)
+    if session is not None:
+        _PAGES[context.session_id] = _Page(session)
 
 
 @asynccontextmanager
@@ -45,7 +58,7 @@ async def kept() -> AsyncIterator[None]:
 
 async def _keep() -> None:
     while True:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(min(LOOK_S, _streamlit_keeps_s() / 8))
         try:
             if end_the_gone(time.monotonic()):
                 await asyncio.to_thread(give_back)
@@ -58,18 +71,24 @@ def end_the_gone(now: float) -> int:
     if not Runtime.exists():
         return 0
     runtime, n_ended = Runtime.instance(), 0
-    # Later than that Streamlit itself would find them no more, and yet keep them.
-    keep_s = min(KEEP_S, 0.5 * float(config.get_option("server.disconnectedSessionTTL")))
-    for session, gone_since in list(_SESSIONS.items()):
-        if runtime.is_active_session(session):
-            _SESSIONS[session] = None
-        elif gone_since is None:
-            _SESSIONS[session] = now
-        elif now - gone_since >= keep_s:
-            runtime.close_session(session)
-            del _SESSIONS[session]
+    keep_s = min(KEEP_S, _streamlit_keeps_s() / 2)
+    for id, page in list(_PAGES.items()):
+        if runtime.is_active_session(id):
+            page.gone_since = None
+        elif page.gone_since is None:
+            page.gone_since = now
+        elif now - page.gone_since >= keep_s:
+            runtime.close_session(id)
+            # Streamlit's loop holds on to the session that it served last, until it serves another.
+            page.session.session_state.clear()
+            del _PAGES[id]
             n_ended += 1
     return n_ended
+
+
+def _streamlit_keeps_s() -> float:
+    """How long Streamlit itself finds a closed page's session; after that it only keeps it."""
+    return float(config.get_option("server.disconnectedSessionTTL"))
 
 
 def give_back() -> None:

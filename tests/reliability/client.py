@@ -8,6 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -116,11 +117,13 @@ class Tab:
         self._bytes_before = 0
         self._urls: dict[str, Any] = {}
         token = server.cookies.get(XSRF_COOKIE, "none")
-        self._socket: ClientConnection = connect(
+        self._open = ExitStack()
+        socket = connect(
             f"{server.url.replace('http', 'ws', 1)}/_stcore/stream", origin=Origin(server.url),
             subprotocols=[Subprotocol("streamlit"), Subprotocol(token)], max_size=None,
             additional_headers={"Cookie": server.cookie_line()}, open_timeout=patience_s, ping_interval=None,
         )  # fmt: skip
+        self._socket: ClientConnection = self._open.enter_context(socket)
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +135,7 @@ class Tab:
 
     def close(self) -> None:
         """Closes the tab."""
-        self._socket.close()
+        self._open.close()
 
     # --- what a visitor does ------------------------------------------------------------------------------------------
 
