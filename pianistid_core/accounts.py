@@ -32,8 +32,8 @@ LONGEST_NAME = 64
 _MOST_BYTES = 1 << 20
 _FEWEST_KINDS = 5
 _PRIVATE = 0o600
-# 32 MiB and about a tenth of a second for each try: OpenSSL's own limit of memory lies below it.
-_SCRYPT = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 1 << 26, "dklen": 32}
+# 32 MiB and some tenths of a second for each try, as OWASP advises; OpenSSL's own limit of memory lies below it.
+_SCRYPT = {"n": 1 << 15, "r": 8, "p": 3, "maxmem": 1 << 26, "dklen": 32}
 
 _log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_SHORTEST_S = 5.0
 _LONGEST_S = 300.0
 _FORGOTTEN_S = 3600.0
 _MOST = 10_000
@@ -68,7 +69,7 @@ class Attempts:
         found.last = now
         over = found.number - _FREE[key[0]]
         if over >= 0:
-            found.waits_until = now + min(2.0 ** min(over, 30), _LONGEST_OF[key[0]])
+            found.waits_until = now + min(_SHORTEST_S * 2.0 ** min(over, 30), _LONGEST_OF[key[0]])
         self._failures[key] = found
         while len(self._failures) > _MOST:
             self._failures.popitem(last=False)

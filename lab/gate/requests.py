@@ -97,6 +97,8 @@ class Visit:
     @property
     def size(self) -> int | None:
         """How many bytes the request says that it brings, or None when it does not say."""
+        if "transfer-encoding" in self.connection.headers:  # which would count, whatever else is said
+            return None
         said = self.connection.headers.get("content-length", "")
         return int(said) if said.isascii() and said.isdigit() and len(said) < 16 else None
 

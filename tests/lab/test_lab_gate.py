@@ -1,0 +1,362 @@
+"""The gate of a lab that is really served: who comes in, what is refused, and what nobody is told."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gate.attempts import Attempts
+from gate.headers import inline_scripts, page_policy
+from gate.requests import safe_path
+from gate.sessions import LASTS_S, Sessions
+from gate.uploads import MOST_FILES
+from lab_visitor import PageSocket, ServedLab
+from pianistid_core.accounts import AccountFile, Role
+
+PASSWORD = "canary battery staple"
+COOKIE = "pianistid_session"
+PAGE = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@dataclass
+class Guarded:
+    """A lab with accounts, and the cookies of two who have logged in."""
+
+    lab: ServedLab
+    file: AccountFile
+    ada: dict[str, str]
+    look: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("gate")
+    file = AccountFile.of(folder / "root")
+    file.add("Ada", Role.ADMINISTER, PASSWORD)
+    file.add("Looker", Role.LOOK, PASSWORD)
+    lab = ServedLab(folder / "root", folder / "log")
+    try:
+        lab.wait()
+        cookies = [
+            {COOKIE: lab.log_in(name, PASSWORD).cookies[COOKIE], "_streamlit_xsrf": "2|00000000|" + 32 * "0" + "|1"}
+            for name in ("Ada", "Looker")
+        ]
+        yield Guarded(lab, file, *cookies)
+    finally:
+        lab.end()
+    log = lab.log.read_text()
+    said = log + (folder / "root" / "audit" / "log.jsonl").read_text()
+    for secret in (PASSWORD, cookies[0][COOKIE], cookies[1][COOKIE]):
+        assert secret not in said
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/runs"),
+        ("GET", "/index.html"),
+        ("GET", "/static/js/index.js"),
+        ("GET", "/media/0123456789.wav"),
+        ("GET", "/component/x/index.html"),
+        ("GET", "/_stcore/host-config"),
+        ("GET", "/_stcore/bidi-components/x/y.js"),
+        ("GET", "//_stcore/host-config"),
+        ("GET", "/_stcore/../_stcore/host-config"),
+        ("GET", "/_stcore/health/../host-config"),
+        ("GET", "/_stcore/%68ost-config"),
+        ("GET", "/auth/login"),
+        ("GET", "/oauth2callback"),
+        ("PUT", "/_stcore/upload_file/session/file"),
+        ("DELETE", "/_stcore/upload_file/session/file"),
+        ("OPTIONS", "/_stcore/upload_file/session/file"),
+        ("POST", "/"),
+    ],
+)
+@pytest.mark.parametrize("cookie", [None, "forged", ""], ids=["no cookie", "forged", "empty"])
+def test_without_a_login_nothing_is_served(guarded: Guarded, method: str, path: str, cookie: str | None) -> None:
+    cookies = {} if cookie is None else {COOKIE: cookie}
+    answer = guarded.lab.request(method, path, headers={"Origin": guarded.lab.url}, cookies=cookies)
+    assert answer.status == 401
+    assert answer.text.count("\n") == 1 and "log in" in answer.text.lower()
+    page = guarded.lab.request("GET", path, headers=PAGE, cookies=cookies)
+    assert page.status in (303, 401) and "streamlit" not in page.text.lower()
+
+
+def test_a_cookie_that_is_sent_twice_is_nobodys(guarded: Guarded) -> None:
+    line = f"{COOKIE}=forged; {COOKIE}={guarded.ada[COOKIE]}"
+    assert guarded.lab.request("GET", "/runs", headers={"Cookie": line}).status == 401
+
+
+def test_a_login_opens_the_page_that_was_asked_for(guarded: Guarded) -> None:
+    asked = guarded.lab.request("GET", "/runs?run=a%2Fb", headers=PAGE)
+    assert (asked.status, asked.headers["location"]) == (303, "/login?next=/runs%3Frun%3Da%252Fb")
+    form = guarded.lab.request("GET", asked.headers["location"])
+    assert 'value="/runs?run=a%2Fb"' in form.text and "<script" not in form.text
+    assert "default-src 'none'" in form.headers["content-security-policy"]
+    done = guarded.lab.log_in("Ada", PASSWORD, "/runs?run=a%2Fb")
+    assert (done.status, done.headers["location"]) == (303, "/runs?run=a%2Fb")
+    kept = done.headers["set-cookie"].lower()
+    assert "httponly" in kept and "samesite=strict" in kept and "path=/" in kept and f"max-age={int(LASTS_S)}" in kept
+    assert guarded.lab.request("GET", "/runs", cookies=done.cookies).status == 200
+    over_tls = guarded.lab.log_in("Ada", PASSWORD, **{"X-Forwarded-Proto": "https"})
+    assert "secure" in over_tls.headers["set-cookie"].lower()
+
+
+def test_a_wrong_password_and_an_unknown_name_are_answered_alike(guarded: Guarded) -> None:
+    wrong = guarded.lab.log_in("Ada", "wrong horse battery")
+    unknown = guarded.lab.log_in("Eve", "wrong horse battery")
+    assert wrong.status == unknown.status == 401
+    assert wrong.text.replace("Ada", "") == unknown.text.replace("Eve", "")
+    assert COOKIE not in wrong.cookies
+    script = guarded.lab.log_in('"><script>x</script>', "wrong horse battery")
+    assert "<script" not in script.text
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "file://"])
+def test_another_sites_page_can_ask_nothing(guarded: Guarded, origin: str) -> None:
+    assert guarded.lab.log_in("Ada", PASSWORD, Origin=origin).status == 403
+    for method, path in [("GET", "/_stcore/host-config"), ("PUT", "/_stcore/upload_file/a/b"), ("POST", "/logout")]:
+        assert guarded.lab.request(method, path, headers={"Origin": origin}, cookies=guarded.ada).status == 403
+    with pytest.raises(InvalidStatus, match="403"):
+        PageSocket(guarded.lab, guarded.ada, origin=origin)
+    without = guarded.lab.request("POST", "/logout", headers={"Sec-Fetch-Site": "cross-site"}, cookies=guarded.ada)
+    assert without.status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a@127.0.0.1", "[::1", ""]
+)
+def test_another_host_name_is_refused_though_it_leads_here(guarded: Guarded, host: str) -> None:
+    for path in ("/", "/_stcore/health", "/login"):
+        answer = guarded.lab.request("GET", path, headers={"Host": host}, cookies=guarded.ada)
+        assert answer.status in (400, 403), path
+    with pytest.raises(InvalidStatus):
+        PageSocket(guarded.lab, guarded.ada, origin=f"http://{host}", headers={"Host": host})
+
+
+@pytest.mark.parametrize("path", ["/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/agent/interact"])
+def test_what_nobody_needs_is_closed_to_all(guarded: Guarded, path: str) -> None:
+    assert guarded.lab.request("GET", path, cookies=guarded.ada).status == 404
+    assert guarded.lab.request("POST", path, cookies=guarded.ada, body=b"{}").status == 404
+
+
+def test_health_is_open_and_says_nothing(guarded: Guarded) -> None:
+    answer = guarded.lab.request("GET", "/_stcore/health")
+    assert (answer.status, answer.text) == (200, "ok")
+    assert guarded.lab.request("POST", "/_stcore/health").status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/login", "/nothing/here", "/_stcore/metrics", "/_stcore/health", "/media/x.wav"]
+)
+def test_every_answer_says_what_protects_it(guarded: Guarded, path: str) -> None:
+    for cookies in (None, guarded.ada):
+        headers = guarded.lab.request("GET", path, cookies=cookies).headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "unsafe-eval'" not in headers["content-security-policy"].replace("wasm-unsafe-eval'", "")
+        assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+        assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+        assert "midi=(self)" in headers["permissions-policy"] and "camera=()" in headers["permissions-policy"]
+        assert headers["cache-control"] == "no-store"
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+def test_a_socket_needs_a_login_and_a_made_up_ticket_is_dropped(guarded: Guarded) -> None:
+    with pytest.raises(InvalidStatus, match="401"):
+        PageSocket(guarded.lab, {})
+    with PageSocket(guarded.lab, guarded.look, headers={"X-Pianistid-Ticket": "0" * 64}) as page:
+        drawn = page.run()
+    assert "Looker, may look" in drawn
+
+
+def test_one_persons_page_is_not_anothers(guarded: Guarded) -> None:
+    with PageSocket(guarded.lab, guarded.ada) as page:
+        page.run()
+        assert page.upload(guarded.lab, b"MThd").status == 204
+        stranger = PageSocket(guarded.lab, guarded.look, resume=page.session)
+        with stranger:
+            assert "Looker, may look" in stranger.run()  # a session of its own, not Ada's
+            assert stranger.session != page.session
+            stranger.session = page.session
+            assert stranger.upload(guarded.lab, b"MThd").status == 403
+            path = f"/_stcore/upload_file/{page.session}/a-file"
+            assert guarded.lab.request("DELETE", path, cookies=guarded.look).status == 403
+
+
+def test_uploads_are_bounded_before_they_are_read(guarded: Guarded) -> None:
+    with PageSocket(guarded.lab, guarded.ada) as page:
+        page.run()
+        huge = page.upload(guarded.lab, b"", length=600 << 20)
+        assert huge.status == 413 and "at most 500 MB" in huge.text
+        path = f"/_stcore/upload_file/{page.session}/a-file"
+        headers = {"Origin": guarded.lab.url, "Transfer-Encoding": "chunked"}
+        unsaid = guarded.lab.request("PUT", path, headers=headers, cookies=page.cookies, body=b"0\r\n\r\n")
+        assert unsaid.status == 411
+        for number in range(5):
+            assert page.upload(guarded.lab, b"x", file=f"file-{number}").status == 204
+    assert MOST_FILES > 1_000  # a folder of performances comes through
+
+
+def test_a_looking_person_cannot_empty_what_all_pages_share(guarded: Guarded) -> None:
+    with PageSocket(guarded.lab, guarded.look) as page:
+        page.run()
+        ask = BackMsg()
+        ask.clear_cache = True
+        page.connection.send(ask.SerializeToString())
+        assert "Looker, may look" in page.run()
+    log = guarded.lab.log.read_text()
+    assert "clear" not in log.lower()
+
+
+@pytest.mark.parametrize("how", ["password", "remove", "log out"])
+def test_a_page_is_closed_when_its_persons_session_ends(guarded: Guarded, how: str) -> None:
+    guarded.file.add("Guest", Role.RUN, PASSWORD)
+    try:
+        cookies = guarded.lab.log_in("Guest", PASSWORD).cookies
+        with PageSocket(guarded.lab, cookies) as page:
+            assert "Guest, may run" in page.run()
+            if how == "password":
+                guarded.file.set_password("Guest", "another battery staple")
+            elif how == "remove":
+                guarded.file.remove("Guest")
+            else:
+                done = guarded.lab.request("POST", "/logout", headers={"Origin": guarded.lab.url}, cookies=cookies)
+                assert (done.status, done.headers["location"]) == (303, "/login")
+            with pytest.raises(ConnectionClosed):
+                list(page.messages(timeout_s=20))
+        assert guarded.lab.request("GET", "/runs", cookies=cookies).status == 401
+    finally:
+        if guarded.file.read().account("Guest"):
+            guarded.file.remove("Guest")
+
+
+def test_another_role_counts_from_the_next_click(guarded: Guarded) -> None:
+    with PageSocket(guarded.lab, guarded.look) as page:
+        guarded.file.set_role("Looker", Role.RUN)
+        try:
+            assert "Looker, may run" in page.run()
+        finally:
+            guarded.file.set_role("Looker", Role.LOOK)
+        assert "Looker, may look" in page.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--server.address", "0.0.0.0"], "would ask nobody for a password"),
+        (["--server.enableCORS", "false"], "server.enableCORS is switched off"),
+    ],
+)
+def test_an_unprotected_lab_is_not_served_to_others(tmp_path: Path, options: list[str], words: str) -> None:
+    lab = ServedLab(tmp_path / "root", tmp_path / "log", *options)
+    assert lab.process.wait(60) == 1
+    said = (tmp_path / "log").read_text()
+    assert words in said and "Traceback" not in said
+
+
+# --- without a server ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil", "", "/a\r\nX: y", "javascript:x", "/é"],
+)
+def test_a_login_leads_nowhere_else(path: str) -> None:
+    assert safe_path(path) == "/"
+    assert safe_path("/runs?run=a%2Fb&x=1") == "/runs?run=a%2Fb&x=1"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_session_ends_by_itself(tmp_path: Path) -> None:
+    clock = Clock()
+    file = AccountFile(tmp_path / "access.json")
+    account = file.add("Ada", Role.RUN, PASSWORD)
+    sessions = Sessions(file, asks=False, clock=clock)
+    token = sessions.open(account)
+    session = sessions.find(token)
+    assert session and token not in (session.ticket, repr(session))
+    clock.now += LASTS_S - 1
+    assert sessions.find(token)
+    clock.now += 2
+    assert sessions.find(token) is None and sessions.person(session.ticket) is None
+
+
+def test_one_person_holds_so_many_sessions_and_no_more(tmp_path: Path) -> None:
+    file = AccountFile(tmp_path / "access.json")
+    account = file.add("Ada", Role.RUN, PASSWORD)
+    sessions = Sessions(file, asks=True)
+    tokens = [sessions.open(account) for _ in range(30)]
+    assert [bool(sessions.find(token)) for token in tokens] == [False] * 10 + [True] * 20
+
+
+def test_an_open_lab_asks_as_soon_as_there_is_an_account_and_never_stops(tmp_path: Path) -> None:
+    file = AccountFile(tmp_path / "access.json")
+    sessions = Sessions(file, asks=False)
+    person = sessions.person(sessions.machine)
+    assert person and person.role is Role.ADMINISTER
+    file.add("Ada", Role.LOOK, PASSWORD)
+    assert sessions.person(sessions.machine) is None
+    file.remove("Ada")
+    assert sessions.person(sessions.machine) is None
+    file.path.write_text("damaged")
+    assert Sessions(file, asks=False).asks()
+
+
+def test_who_fails_waits_longer_each_time_and_a_success_forgets_it() -> None:
+    clock = Clock()
+    attempts = Attempts(clock)
+    waits = []
+    for _ in range(12):
+        wait = attempts.begin("Ada", "10.0.0.1")
+        waits.append(wait)
+        if wait:
+            clock.now += wait
+            assert attempts.begin("Ada", "10.0.0.1") == 0
+    assert waits[:5] == [0.0] * 5 and waits[5:8] == [5.0, 10.0, 20.0]
+    assert attempts.begin("Bela", "10.0.0.1") == 0  # from the same house, so far
+    assert attempts.begin("Ada", "10.0.0.2") == 0  # nobody is kept out by a stranger's tries
+    clock.now += 400
+    assert attempts.begin("Ada", "10.0.0.1") == 0
+    attempts.succeeded("Ada", "10.0.0.1")
+    assert [attempts.begin("Ada", "10.0.0.1") for _ in range(5)] == [0.0] * 5
+
+
+def test_many_names_from_one_address_wait_too_and_memory_is_bounded() -> None:
+    attempts = Attempts(Clock())
+    waits = [attempts.begin(f"name-{number}", f"2001:db8::{number:x}") for number in range(1, 40)]
+    assert waits[:20] == [0.0] * 20 and waits[20] > 0  # one household's half of the address
+    for number in range(20_000):
+        attempts.begin(f"name-{number}", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(attempts) <= 10_000
+
+
+def test_the_policy_runs_the_servers_scripts_and_no_others() -> None:
+    policy = page_policy("127.0.0.1:8501", inline_scripts())
+    scripts = next(part for part in policy.split("; ") if part.startswith("script-src"))
+    assert "'unsafe-inline'" not in scripts and "'unsafe-eval'" not in scripts and "http" not in scripts
+    assert "'sha256-" in scripts
+
+
+def test_tries_do_not_hold_up_the_lab(guarded: Guarded) -> None:
+    """Failures of one address are slowed down by an answer, never by keeping a request waiting."""
+    for _ in range(8):
+        answer = guarded.lab.log_in("Guest", "wrong horse battery", **{"X-Forwarded-For": "203.0.113.9"})
+        if answer.status == 429:
+            break
+    assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1
+    begun = time.monotonic()
+    assert guarded.lab.request("GET", "/_stcore/health").status == 200
+    assert time.monotonic() - begun < 5
