@@ -1,13 +1,12 @@
-"""Real sessions with a real server: what one leaves behind, what another sees of it, and runs that two people change."""
+"""Real sessions with a real server: what one leaves behind, what others see of it, runs that two people change."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-
 from client import Tab
 from lab_server import LabServer
+
 from lab_support import many_runs
 from pianistid_core.runs import Run
 from tiny import until
