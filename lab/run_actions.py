@@ -205,11 +205,11 @@ def take_in() -> None:
             jobs.forget(key)
     st.session_state[LEAVING] = tuple(waiting)
     if thrown:
-        _remember(thrown)
+        _remember(thrown, beside=st.session_state.get(UNDO, ()))
 
 
-def _remember(thrown: Sequence[trash.Discarded]) -> None:
-    st.session_state[UNDO] = tuple((one.id, one.run_id) for one in thrown)
+def _remember(thrown: Sequence[trash.Discarded], *, beside: Sequence[tuple[str, str]] = ()) -> None:
+    st.session_state[UNDO] = (*beside, *((one.id, one.run_id) for one in thrown))
     if st.session_state.get(state.RUN) in {one.run_id for one in thrown}:
         st.session_state[state.RUN] = None
 

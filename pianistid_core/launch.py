@@ -138,7 +138,7 @@ def stop(run: Run, kind: StopKind = "save") -> None:
     RunError
         When it is not running.
     """
-    if _ask(run, kind) and not _lives(run.supervisor()):
+    if _ask(run, kind) and not _lives(run.supervisor()) and Family(run.path).members():
         _spawn_process(run, [_END, str(run.path)])
 
 
@@ -165,7 +165,7 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | Non
     Raises
     ------
     RunError
-        When it is not running.
+        When it is not running, or cannot be ended.
     """
     family, supervisor = Family(run.path, run.trainer()), run.supervisor()
     patience = patience or patience_with(run)
@@ -177,8 +177,12 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | Non
     while not ladder.killed and (run.state().status in ("running", "queued") or family.members()):
         ladder.climb(asked=True)
         time.sleep(0.1)
-    if ladder.killed and supervisor is not None:
+    if not ladder.killed:
+        return
+    if supervisor is not None:
         supervisor.signal(signal.SIGKILL)  # one that has not seen to it by now is frozen itself
+    if run.is_due():
+        raise RunError(f"run {run.id} could not be ended: process {run.state().pid} is still there; end it yourself")
 
 
 def bring_to_rest(run: Run) -> bool:
@@ -195,8 +199,11 @@ def bring_to_rest(run: Run) -> bool:
             return run.path.is_dir()
         if not (state.is_due() or state.reason == WAITING):
             return True
-        with contextlib.suppress(RunError):  # that it has ended by itself meanwhile
+        try:
             stop_and_wait(run)
+        except RunError:
+            if run.is_due():  # or it has ended by itself meanwhile
+                raise
     raise RunError(f"run {run.id} is started again and again; see who does that, then try again")
 
 
@@ -210,11 +217,13 @@ def stop_and_discard(run: Run) -> Discarded | None:
     RunError
         When it is gone, cannot be moved, or is started again and again.
     """
-    while bring_to_rest(run):
+    for tries_left in reversed(range(_TRIES)):
+        if not bring_to_rest(run):
+            return None
         try:
             return discard(run)
         except RunError:
-            if not run.is_due():  # or somebody resumed it in between
+            if not (tries_left and run.is_due()):  # or somebody resumed it in between
                 raise
     return None
 
@@ -284,17 +293,19 @@ def _write_down(run: Run, code: int, *, ended_by_us: bool) -> None:
 
 
 def see_to_the_end(run: Run) -> None:
-    """Ends a run that was asked to stop, as its supervisor would, and stays until nothing of it is left."""
+    """Ends a run that was asked to stop, as its supervisor would, and stays until nothing of it is left.
+
+    Only one that was started in the background: another may be trained by a person's terminal or notebook, which is
+    theirs to end.
+    """
     _ignore_signals()
-    ladder = Ladder(Family(run.path, run.trainer()), patience_with(run))
-    while _lives(run.trainer()):
+    ladder = Ladder(Family(run.path), patience_with(run))
+    while _lives(run.trainer()) and ladder.family.members():
         ladder.climb(asked=run.stop_request() is not None)
         time.sleep(_LOOK_EVERY_S)
     if ladder.killed:
         _write_down(run, -signal.SIGKILL, ended_by_us=True)
-    # One that has said how it ended has what it opened to close. What bears no mark is left alone: it may be a person's
-    # notebook, which goes on when a training in it has ended.
-    closing = Ladder(Family(run.path), _TO_CLOSE)
+    closing = Ladder(Family(run.path), _TO_CLOSE)  # one that has said how it ended has what it opened to close
     while not run.is_due() and closing.family.members():
         closing.climb(asked=True)
         time.sleep(_LOOK_EVERY_S)

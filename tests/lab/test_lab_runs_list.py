@@ -1,5 +1,7 @@
 """The list of runs: filter, order, choosing many and acting on them, the trash and the queue."""
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,11 @@ from lab_support import a_run, lab, many_runs, words
 from pianistid_core import trash
 from pianistid_core.config import load_config
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_index import RunIndex
 from pianistid_core.run_queue import RunQueue
 from pianistid_core.runs import Run, RunLabels
+from tiny import until
 
 PAGE = "views/runs.py"
 
@@ -173,11 +177,26 @@ def test_many_are_stopped_and_those_that_cannot_be_are_named(tmp_path: Path, mon
     tick(at, [run.id for run in (*runs, done)])
     at.button(key="bulk_save").click().run()
     assert [run.stop_request() for run in (*runs, done)] == ["save", "save", None]
-    at.button(key="bulk_trash").click().run()
-    assert not at.exception
-    assert not done.path.exists()
-    assert all(run.path.exists() for run in runs)
-    assert "still running" in words(at)
+    assert "are not done" in words(at)
+
+
+def test_what_runs_is_stopped_first_and_then_in_the_trash_with_undo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, done = a_run(tmp_path, "one", "running"), a_run(tmp_path, "done", "finished")
+    heeds = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1], 'stop').exists(): time.sleep(0.02)"
+    with subprocess.Popen([sys.executable, "-c", heeds, str(run.path)]) as trainer:
+        run.set_state("running", epochs=2, process=ProcessIdentity.of(trainer.pid))
+        at = lab(tmp_path, monkeypatch, PAGE)
+        tick(at, [run.id, done.id])
+        assert "study/one is not done" in words(at)
+        at.button(key="bulk_trash").click().run()
+        assert not at.exception and not done.path.exists()
+        until(lambda: not run.path.exists())
+        at.run()
+    assert trainer.returncode == 0 and "study/one" in words(at)
+    at.button(key="undo_trash").click().run()
+    assert run.path.is_dir() and done.path.is_dir() and run.state().status == "interrupted"
 
 
 def test_trash_with_undo_restore_and_empty(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
