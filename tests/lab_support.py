@@ -25,6 +25,8 @@ PAGES = (
     "views/pianists.py",
     "views/tracking.py",
     "views/cluster.py",
+    "views/access.py",
+    "views/audit.py",
 )
 
 
