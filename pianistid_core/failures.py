@@ -3,8 +3,10 @@
 import errno
 import gc
 import logging
+import os
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -46,11 +48,18 @@ def _of_file(error: OSError) -> str:
         return f"{name} may not grow any further ({why}); raise the limit on the size of files and resume"
     if error.errno in _NO_ACCESS:
         return f"{name} cannot be used any more ({why}); give the user who trains access to its folder, and resume"
-    if isinstance(error, FileNotFoundError):
-        return f"a file is missing: {error.filename}; put it back and resume"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return _of_missing(Path(os.fsdecode(name)))
     if error.errno == errno.EIO:
         return f"the disk fails at {name} ({why}); see to the disk and resume"
     return f"{type(error).__name__}: {error}"
+
+
+def _of_missing(path: Path) -> str:
+    gone = next((folder for folder in reversed(path.absolute().parents) if not folder.exists()), None)
+    if gone is not None:
+        return f"the folder {gone} is gone: it was moved or deleted; put it back and resume"
+    return f"a file is missing: {path}; put it back and resume"
 
 
 def failure_kind(error: Exception) -> FailureKind | None:

@@ -10,6 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -192,7 +193,10 @@ def append_row(path: Path, row: Row) -> None:
                 written += os.write(handle, line[written:])  # which says why
             os.fsync(handle)
         except OSError:
-            os.ftruncate(handle, end)
+            with suppress(
+                OSError
+            ):  # why it could not be written is to be told, and the next row takes away what is torn
+                os.ftruncate(handle, end)
             raise
     finally:
         os.close(handle)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pianistid_core.heartbeat import silent_s
 from pianistid_core.metrics_log import finite_number, last_row
 from pianistid_core.names import is_plain_name
 from pianistid_core.processes import Moment, ProcessIdentity
+from pianistid_core.reserve import RESERVE_BYTES
 from pianistid_core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
@@ -150,7 +152,15 @@ class RunFolder:
             return "failed", f"its process was killed by {signal_name(-code)}{hint}; resume to go on"
         if isinstance(code, int) and code > 0:
             return "failed", f"its process ended with exit status {code}; the log says why"
+        if self._is_disk_full():
+            return "interrupted", "its process is gone without a word, and its disk is full; free some space and resume"
         return "interrupted", "its process is gone without a word; resume to go on"
+
+    def _is_disk_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self.path).free < RESERVE_BYTES
+        except OSError:
+            return False
 
     def _updated(self) -> float | None:
         for name in ("progress.json", "state.json"):
@@ -229,7 +239,8 @@ class RunFolder:
 
     def set_progress(self, **values: Any) -> None:
         """Replaces the live progress: phase, epoch, batch, batches, loss, eta_s and the like."""
-        self._write_json("progress.json", values)
+        # Twice a second, and of no use after a loss of power: not worth the training's waiting for the disk.
+        write_atomically(self.path / "progress.json", json.dumps(values, indent=1).encode(), durable=False)
 
     def progress(self) -> dict[str, Any] | None:
         """The live progress, or None."""
