@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pianistid_core.errors import TrackingError
 from pianistid_core.processes import ProcessIdentity
@@ -27,7 +27,8 @@ _SQLITE = "sqlite:///"
 BOOT_TAG = "pianistid.boot"
 PROCESS_TAG = "pianistid.process"
 MACHINE_TAG = "pianistid.machine"
-_LOCK_TIMEOUT_S = 120.0
+# Making a store takes MLflow seconds, and minutes on a machine that is busy; who waits is never a training.
+_LOCK_TIMEOUT_S = 900.0
 _BUSY_S = 5.0
 # MLflow retries a dead server for minutes unless told otherwise; what the user has set stands.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
@@ -163,14 +164,17 @@ def _make_database(database: Path, artifacts: str) -> None:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     aside = database.with_name(f".{database.name}.tmp")
-    with FileLock(database.with_name(f".{database.name}.lock"), timeout=_LOCK_TIMEOUT_S):
-        if not database.exists():
-            _fill_new(aside, artifacts)
-        elif _is_old(database):
-            _bring_up(database, aside)
-        else:
-            return
-        os.replace(aside, database)
+    try:
+        with FileLock(database.with_name(f".{database.name}.lock"), timeout=_LOCK_TIMEOUT_S):
+            if not database.exists():
+                _fill_new(aside, artifacts)
+            elif _is_old(database):
+                _bring_up(database, aside)
+            else:
+                return
+            os.replace(aside, database)
+    except Timeout as error:
+        raise TrackingError("another process has been making its store for a quarter of an hour") from error
 
 
 def _fill_new(aside: Path, artifacts: str) -> None:
