@@ -132,9 +132,8 @@ def drawn(root: Path, cache: Path, options: argparse.Namespace) -> int:
             points.append((n / 1000, taken.rss_mb))
             if n // 1000 > told:
                 told = n // 1000
-                print(
-                    f"  {n:6,} reruns: {taken.rss_mb:.0f} MB, {taken.files} files, {taken.threads} threads", flush=True
-                )
+                words = f"{taken.rss_mb:.0f} MB, {taken.files} files, {taken.threads} threads"
+                print(f"  {n:6,} reruns: {words}", flush=True)
         ends.set()
         for visitor in visitors:
             visitor.join(60)
@@ -143,10 +142,9 @@ def drawn(root: Path, cache: Path, options: argparse.Namespace) -> int:
     late = np.array(points[len(points) // 2 :])
     slope_kb = 1000 * float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
     hours = n * RERUN_EVERY_S / TABS_OF_A_CLASS / 3600
-    print(f"{n:,} reruns in {options.minutes:g} minutes; as many as {TABS_OF_A_CLASS} tabs make in {hours:.1f} hours")
-    print(
-        f"  a thousand reruns more cost {slope_kb:+.0f} kB (second half); so an 8-hour day {8 / hours * n * slope_kb / 1e6:+.1f} MB"
-    )
+    day_mb = 8 / hours * n / 1000 * slope_kb / 1000
+    print(f"{n:,} reruns in {options.minutes:g} minutes: {hours:.1f} hours of {TABS_OF_A_CLASS} tabs")
+    print(f"  a thousand reruns more cost {slope_kb:+.0f} kB (second half), a day of eight hours {day_mb:+.1f} MB")
     print(f"  troubles: {len(troubles)}", *troubles[:5], sep="\n    ")
     return 1 if troubles or slope_kb > options.most_kb else 0
 
