@@ -21,13 +21,14 @@ from pianistid_core.speed import AS_REFERENCE
 from pianistid_core.strict_yaml import MAX_BYTES, read_written_yaml
 
 _SETTLED_NS = 2_000_000_000
+_LARGE_BYTES = 1 << 20  # metrics that take so long to read that they are followed, though nobody may add to them
 _Stamp = tuple[int, ...]
 _NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
 class _Entry:
-    """What was read of a run: None for a folder that is none. `log` is kept while it grows."""
+    """What was read of a run: None for a folder that is none. `log` is kept while it grows, or where it is large."""
 
     seen: _Stamp
     settled: bool
@@ -90,7 +91,8 @@ class RunIndex:
         summary = _summary(Run(Path(path)), log)
         moving = summary is not None and (summary.state.is_due() or summary.state.reason == WAITING)
         newest = max(status.st_mtime_ns, metrics[1] if metrics else 0)
-        return _Entry(seen, not moving and newest + _SETTLED_NS < now_ns, summary, log if moving else None)
+        follow = moving or (bool(metrics) and metrics[2] > _LARGE_BYTES)
+        return _Entry(seen, not moving and newest + _SETTLED_NS < now_ns, summary, log if follow else None)
 
 
 def _folders(checkpoints_dir: Path) -> Iterator[tuple[str, os.stat_result]]:

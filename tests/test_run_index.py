@@ -148,6 +148,24 @@ def test_a_running_run_is_followed_and_not_read_from_its_beginning(checkpoints: 
     assert len(summary.sparkline) <= 30 and summary.sparkline[-1] == 0.9
 
 
+def test_long_metrics_of_an_ended_run_are_read_once(checkpoints: Path) -> None:
+    run = Run.find(checkpoints, "study/run-0")
+    row = json.dumps({"epoch": 3, "test_recording_accuracy": 0.1, "padding": "x" * 60}) + "\n"
+    run.metrics_path.write_text(row * 60_000)
+    index = RunIndex(checkpoints)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        assert only(index, run.id).state.epoch == 3
+        return time.perf_counter() - began
+
+    first, again = seconds(), []
+    for number in range(3):
+        run.set_labels(RunLabels((str(number),)))
+        again.append(seconds())
+    assert min(again) < first / 5
+
+
 def test_archived_runs_are_listed_on_demand(checkpoints: Path) -> None:
     Run.find(checkpoints, "study/run-1").set_labels(RunLabels(archived=True))
     index = RunIndex(checkpoints)

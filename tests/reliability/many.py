@@ -9,6 +9,7 @@ again, and what the server's memory grew by. Exit status 1 when a page shows an 
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from client import Tab
 from lab_server import LabServer
 
 from lab_support import many_runs
+from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run
 
 ROW = (
@@ -31,7 +33,7 @@ LINE = "2026-01-02 03:04:05,678 %s epoch %d/1000000: train loss 2.1367 | recordi
 
 
 def long_run(root: Path, rows: int, lines: int) -> str:
-    """A run of many rows and lines that trains on and on, as far as a page can see; gives its name."""
+    """A stopped run of many rows and lines; gives its name."""
     run = Run.create(root / "checkpoints", "study-0", "long")
     run.set_state("stopped", "stopped by hand", epochs=2 * rows)
     with run.metrics_path.open("wb") as file:
@@ -118,6 +120,7 @@ def unexpected(tab: Tab) -> list[str]:
 
 def live(lab: LabServer, run: Run) -> list[str]:
     """The long run as it grows: what a refresh costs when a row and a hundred lines come between."""
+    run.set_state("running", epochs=20_000_000, process=ProcessIdentity.of(os.getpid()))
     with lab.tab(patience_s=300) as tab:
         tab.open("runs", run=run.id, run_tab="Log")
         for number in range(20):
