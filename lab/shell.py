@@ -25,6 +25,7 @@ PAGES = {
     "Settings": [
         st.Page("views/tracking.py", title="Tracking", icon=":material/timeline:", url_path="tracking"),
         st.Page("views/cluster.py", title="Cluster", icon=":material/hub:", url_path="cluster"),
+        st.Page("views/backup.py", title="Backup", icon=":material/inventory_2:", url_path="backup"),
         st.Page("views/access.py", title="Access", icon=":material/lock:", url_path="access"),
         st.Page("views/audit.py", title="Audit", icon=":material/history:", url_path="audit"),
     ],

@@ -25,6 +25,7 @@ PAGES = (
     "views/pianists.py",
     "views/tracking.py",
     "views/cluster.py",
+    "views/backup.py",
     "views/access.py",
     "views/audit.py",
 )
