@@ -22,6 +22,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+GIVE_BACK_S = 60.0  # while pages are drawn; Streamlit itself collects nothing here (.streamlit/config.toml)
 KEEP_S = 60.0  # a page whose connection broke comes back within seconds
 
 
@@ -57,10 +58,13 @@ async def kept() -> AsyncIterator[None]:
 
 
 async def _keep() -> None:
+    given_back = time.monotonic()
     while True:
         await asyncio.sleep(min(LOOK_S, _streamlit_keeps_s() / 8))
+        now = time.monotonic()
         try:
-            if end_the_gone(time.monotonic()):
+            if end_the_gone(now) or (_PAGES and now - given_back >= GIVE_BACK_S):
+                given_back = now
                 await asyncio.to_thread(give_back)
         except Exception:
             log.exception("housekeeping failed; it tries again")
