@@ -8,7 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -75,7 +75,9 @@ class Server:
         connection = http.client.HTTPConnection(self.host, timeout=300)
         try:
             all_headers = {"Cookie": self.cookie_line(), "Origin": self.url} | (headers or {})
-            connection.request(method, path, body=body or None, headers=all_headers)
+            # A server that refuses may answer, and close, before all is sent.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body=body or None, headers=all_headers)
             answer = connection.getresponse()
             for name, value in answer.getheaders():
                 if name.lower() == "set-cookie":
@@ -209,9 +211,10 @@ class Tab:
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
-        body = head.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode()
+        body = (head.encode(), data, f"\r\n--{_BOUNDARY}--\r\n".encode())  # in pieces: no second copy of what is large
         headers = {
             "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
+            "Content-Length": str(sum(map(len, body))),
             "X-Xsrftoken": self.server.cookies.get(XSRF_COOKIE, ""),
         }
         return self.server.request("PUT", f"/{url.lstrip('/')}", body, headers)[0]
