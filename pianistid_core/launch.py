@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pianistid_core.config import RunConfig, to_yaml
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.ladder import Family, Ladder, Patience, apart, marked
@@ -54,7 +55,7 @@ def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) 
 
 
 def _start(config: RunConfig, root: DataRoot, cluster: Cluster | None, *, make: bool) -> Run:
-    run = run_for(config, root)
+    config, run = fit_to_show(config, root), run_for(config, root)
     cluster = None if cluster is None else checked(cluster, root)
     anew = not config.checkpoint_cfg.load_checkpoints
     root.split(config.data_split_dir)
@@ -288,18 +289,18 @@ def _write_down(run: Run, code: int, *, ended_by_us: bool) -> None:
         words = "it did not heed the request to stop, so it was ended; resume to go on from its latest checkpoint"
         run.set_state("stopped", words, epochs=epochs)
         run.clear_stop()
-    elif said.get("reason") == STARTING:  # it ended before it could say anything
+    elif said.get("reason") == STARTING and code >= 0:  # it ended before it could say anything
         run.set_state("failed", f"it could not start: {run.log_tail(1) or f'exit status {code}'}", epochs=epochs)
 
 
-def see_to_the_end(run: Run) -> None:
+def see_to_the_end(run: Run, *, patience: Patience | None = None) -> None:
     """Ends a run that was asked to stop, as its supervisor would, and stays until nothing of it is left.
 
     Only one that was started in the background: another may be trained by a person's terminal or notebook, which is
     theirs to end.
     """
     _ignore_signals()
-    ladder = Ladder(Family(run.path), patience_with(run))
+    ladder = Ladder(Family(run.path), patience or patience_with(run))
     while _lives(run.trainer()) and ladder.family.members():
         ladder.climb(asked=run.stop_request() is not None)
         time.sleep(_LOOK_EVERY_S)

@@ -1,6 +1,8 @@
 """Background runs: they outlive whoever started them, stop when asked, and say how they ended."""
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pianistid_core import launch
+from pianistid_core import launch, trash
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ClusterError, RunError, SplitError
@@ -21,10 +23,12 @@ from pianistid_core.ladder import Patience
 from pianistid_core.places import Cluster, RemotePlace, cluster_of, keep_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import config_to_resume, run_for
-from pianistid_core.runs import Run
+from pianistid_core.run_queue import RunQueue
+from pianistid_core.runs import Run, find_runs
 from pianistid_core.training import train
 from tiny import tiny_config, until
 
+PYTHON = sys.executable
 LONG: dict[str, Any] = {
     "epochs": 2000,
     "checkpoint_cfg": {"checkpoint_after_n_epochs": 1, "delete_old_checkpoints": True},
@@ -304,3 +308,140 @@ def test_a_run_that_may_still_train_on_a_cluster_is_not_started_elsewhere(
     assert spawned == [] and run.state().status == "failed" and cluster_of(run) == AWAY
     launch.start(tiny_config(), tiny_root, cluster=AWAY)
     assert [one.path for one in spawned] == [run.path]
+
+
+def background(folder: Path, trainer: str) -> str:
+    """A script in place of Python: its supervisors are real, its trainers a script that knows the run's folder as $run.
+
+    A trainer costs next to nothing that way.
+    """
+    fake = folder / "python"
+    supervise = (
+        "import sys; sys.executable = sys.argv[1]; from pianistid_core import launch; "
+        "sys.exit(launch.main(sys.argv[2:]))"
+    )
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$2" = pianistid_core.launch ]; then shift 2; exec {PYTHON} -c "{supervise}" "$0" "$@"; fi\n'
+        f'run=$(dirname "$5")\n{trainer}\n'
+    )
+    fake.chmod(0o755)
+    return str(fake)
+
+
+HEEDS = 'while [ ! -e "$run/stop" ]; do sleep 0.05; done; rm -f "$run/stop"'
+
+
+@pytest.fixture
+def light(tiny_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataRoot]:
+    """A data root whose trainers do nothing but heed a request to stop."""
+    monkeypatch.setattr(sys, "executable", background(tmp_path, HEEDS))
+    yield tiny_root
+    for run in find_runs(tiny_root.checkpoints_dir):
+        for process in processes_of(run):
+            process.kill()
+
+
+def kill(identity: ProcessIdentity | None) -> None:
+    assert identity is not None and identity.signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("killed", ["trainer", "supervisor", "both"])
+def test_who_was_killed_is_seen_at_once_and_nothing_is_left(light: DataRoot, killed: str) -> None:
+    run = launch.start(tiny_config(), light)
+    until(lambda: "child" in (run.read_json("state.json") or {}))
+    supervisor = run.supervisor()
+    trainer = ProcessIdentity.from_json((run.read_json("state.json") or {}).get("child"))
+    if killed != "trainer":
+        kill(supervisor)
+    if killed != "supervisor":
+        kill(trainer)
+        until(lambda: run.state().status not in ("queued", "running"))
+        assert run.state().status == ("failed" if killed == "trainer" else "interrupted")
+        assert killed == "both" or "SIGKILL" in run.state().reason + run.log_tail()
+    else:
+        assert run.state().status == "running"
+        launch.stop_and_wait(run)
+        assert run.state().status == "interrupted"
+    until(lambda: not processes_of(run))
+
+
+def test_a_trainer_without_a_supervisor_that_does_not_heed_is_ended_after_a_stop(
+    light: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", background(tmp_path, "trap '' TERM; while :; do sleep 1; done"))
+    run = launch.start(tiny_config(), light)
+    until(lambda: "child" in (run.read_json("state.json") or {}))
+    kill(run.supervisor())
+    trainer = run.trainer()
+    run.request_stop("save")
+    launch.see_to_the_end(run, patience=Patience(0.0, 0.5))
+    assert trainer is not None and not trainer.alive() and not processes_of(run)
+    assert run.state().status == "stopped" and "did not heed" in run.state().reason
+
+
+def test_a_run_that_trains_is_stopped_before_it_is_thrown_away(light: DataRoot) -> None:
+    run = launch.start(tiny_config(), light)
+    until(lambda: "child" in (run.read_json("state.json") or {}))
+    with pytest.raises(RunError, match="still running"):
+        trash.discard(run)
+    thrown = launch.stop_and_discard(run)
+    assert thrown is not None and not run.path.exists() and not processes_of(run)
+    with pytest.raises(RunError, match="is gone"):
+        launch.stop_and_discard(run)
+    assert trash.restore(light.checkpoints_dir, thrown.id).path == run.path
+    assert run.state().status == "failed"  # this trainer says nothing
+
+
+def test_a_run_that_waits_is_taken_out_of_the_queue_before_it_is_thrown_away(light: DataRoot) -> None:
+    queue = RunQueue(light)
+    queue.pause()
+    queue.add([tiny_config()])
+    run = run_for(tiny_config(), light)
+    assert launch.stop_and_discard(run) is None
+    assert queue.entries() == [] and not run.path.exists() and trash.discarded(light.checkpoints_dir) == []
+
+
+ORDERS = 12
+
+
+def act(root: DataRoot, run: Run, order: str) -> None:
+    """One order of one person; a sentence is a fine answer, a traceback is none."""
+    thrown = [one.id for one in trash.discarded(root.checkpoints_dir) if one.run_id == run.id]
+    with contextlib.suppress(RunError):
+        if order == "stop":
+            launch.stop(run)
+        elif order == "delete":
+            launch.stop_and_discard(run)
+        elif order == "resume":
+            launch.resume(run, root)
+        elif thrown:
+            trash.restore(root.checkpoints_dir, thrown[0])
+
+
+def test_people_who_stop_delete_and_resume_the_same_runs_get_sentences_and_one_end(light: DataRoot) -> None:
+    runs = [run_for(tiny_config(run=name), light) for name in ("a", "b")]
+    for run in runs:
+        run.make()
+        run.save_text("config.yaml", to_yaml(tiny_config(run=run.path.name)))
+        run.set_state("stopped", epochs=2)
+    people = []
+    for person in range(4):
+        if (pid := os.fork()) == 0:
+            status, rng = 1, random.Random(person)
+            try:
+                for _ in range(ORDERS):
+                    act(light, rng.choice(runs), rng.choice(["stop", "delete", "resume", "restore"]))
+                status = 0
+            finally:
+                os._exit(status)
+        people.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in people] == [0] * len(people)
+    for run in runs:
+        with contextlib.suppress(RunError):
+            launch.stop_and_wait(run)
+        thrown = [one.run_id for one in trash.discarded(light.checkpoints_dir)]
+        assert int(run.is_run()) + thrown.count(run.id) == 1, "it is in one place"
+        assert run.path.exists() == run.is_run() and not run.is_due() and not processes_of(run)
+    assert sorted(path.name for path in (light.checkpoints_dir / "tests").iterdir()) == [
+        run.path.name for run in runs if run.path.exists()
+    ]
