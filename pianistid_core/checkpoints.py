@@ -5,6 +5,7 @@ paper's published ones. Those that this program writes also hold their config an
 enough; for a published one these are looked up beside it (see `load_model`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +112,39 @@ def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str)
         raise CheckpointError(
             f"{source} is of another architecture: it holds {ascii(extra)[:80]}, which the config's model lacks"
         )
+
+
+def check_position(saved: Mapping[str, Any], *, source: str) -> None:
+    """Sees that a checkpoint says how far training had come, in numbers that can be.
+
+    Raises
+    ------
+    CheckpointError
+        When it does not; the message names the first that cannot be, and `source`, the checkpoint.
+    """
+    whole = {key: _is_whole(saved.get(key)) for key in ("epoch", "batch", "n_clips", "n_correct")}
+    finite = {key: _is_finite(saved.get(key)) for key in ("loss_sum", "seconds")}
+    names, skipped = saved.get("class_names"), saved.get("skipped")
+    others = {
+        "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "skipped": isinstance(skipped, Mapping)
+        and all(isinstance(reason, str) and _is_whole(count) for reason, count in skipped.items()),
+        "data_fingerprint": isinstance(saved.get("data_fingerprint"), str),
+    }
+    wrong = next((key for key, fine in {**whole, **finite, **others}.items() if not fine), None)
+    if wrong is not None:
+        raise CheckpointError(
+            f"{source} does not say where training was: its {wrong} is {ascii(saved.get(wrong, 'missing'))[:60]}; "
+            "go on from another checkpoint, or start over with --set checkpoint_cfg.load_checkpoints=false"
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def find_checkpoint(source: str | Path, root: DataRoot | None = None) -> Path:

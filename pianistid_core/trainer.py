@@ -19,6 +19,7 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pianistid_core.batches import AnyBatch
+from pianistid_core.checkpoints import check_position
 from pianistid_core.config import RunConfig, to_dict, to_yaml
 from pianistid_core.datasets.cache import NoteCache, open_note_cache
 from pianistid_core.datasets.root import PARTS, DataRoot
@@ -333,6 +334,7 @@ class Trainer:
 
     def _resume(self, name: str, saved: dict[str, Any]) -> None:
         try:
+            check_position(saved, source=name)
             if list(saved["class_names"]) != list(self.class_names):
                 raise CheckpointError(f"{name} knows other pianists than split {self.config.data_split_dir!r}")
             if saved["data_fingerprint"] != self.caches["train"].fingerprint:
