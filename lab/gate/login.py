@@ -50,7 +50,14 @@ class Login:
         if visit.method == "POST":
             return await self._log_in(visit, await _form(visit, receive))
         following = safe_path(visit.connection.query_params.get("next", "/"))
-        return self._to(following) if ticket else self._page(following)
+        return self._to(following) if ticket else self._page(following, problem=self._unknown(visit))
+
+    def _unknown(self, visit: Visit) -> str:
+        """What is said to somebody whom the organisation knows and this lab does not."""
+        identity = organisation.identity(visit.cookies) if self._members else None
+        if identity is None:
+            return ""
+        return f"Your organisation knows you as {identity[1][:100]}, but this lab does not: ask whoever looks after it."
 
     async def _log_in(self, visit: Visit, form: dict[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")

@@ -83,8 +83,6 @@ class Gate:
         elif visit.path.startswith(UPLOAD) and visit.method in ("PUT", "DELETE"):
             await self._upload(visit, ticket, receive, send)
         else:
-            if visit.path == organisation.LOGOUT:
-                self._sessions.end(ticket)
             await self._on(visit, receive, send)
 
     def _ticket(self, visit: Visit) -> str | None:

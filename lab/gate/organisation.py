@@ -24,9 +24,10 @@ from gate.sessions import LASTS_S
 from pianistid_core.errors import AccessError
 from pianistid_core.exposure import organisation_login
 
-# Where the login at the provider begins, and where it comes back to: nobody has logged in there yet.
-PATHS = ("/auth/login", "/oauth2callback")
+LOGIN = "/auth/login"
 LOGOUT = "/auth/logout"
+# Where the login at the provider begins, comes back to and is forgotten: nobody is logged in there.
+PATHS = (LOGIN, "/oauth2callback", LOGOUT)
 _SHORTEST_SECRET = 32
 
 
@@ -60,7 +61,7 @@ def providers() -> list[str]:
 
 def login_links(base: str) -> list[str]:
     """The addresses at which the login at each provider begins."""
-    return [f"{base}{PATHS[0]}?provider={encode_provider_token(provider)}" for provider in providers()]
+    return [f"{base}{LOGIN}?provider={encode_provider_token(provider)}" for provider in providers()]
 
 
 def identity(cookies: Mapping[str, str]) -> tuple[str, str] | None:
