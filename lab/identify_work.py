@@ -41,6 +41,7 @@ COMPARING = "Comparing with the training recordings"
 WINDOW_STEP_S = 10.0
 _MAX_WINDOWS = 13
 _KEPT = 64
+_MOST_WAITING = 32
 _SWITCH_INTERVAL_S = 0.0003
 
 
@@ -120,9 +121,18 @@ class Explainer:
                 return
             insight.begun = True
             self._waiting.append((insight, asked))
+            if len(self._waiting) > _MOST_WAITING:
+                self._give_up(self._waiting.pop(0)[0])
             if not self._works:
                 self._works = True
                 threading.Thread(target=self._work, name="explainer", daemon=True).start()
+
+    def _give_up(self, insight: Insight) -> None:
+        """The one that has waited longest, when too many do; who opens its piece again asks anew."""
+        self._found = OrderedDict((key, one) for key, one in self._found.items() if one is not insight)
+        insight.troubles["all"] = "more was asked than can be worked out; open this piece again later"
+        insight.finished = True
+        insight.version += 1
 
     def _work(self) -> None:
         while True:

@@ -274,3 +274,27 @@ def test_the_index_is_made_beside_the_rest_and_its_trouble_is_told(
         assert insight.troubles == {"neighbours": "there is no such split here"}
         assert insight.attribution is not None
     assert made_in == ["explainer's index", "explainer"], "once each"
+
+
+def test_of_too_many_pieces_the_oldest_is_given_up_and_may_be_asked_again(identifier: Identifier) -> None:
+    def ask(explainer: identify_work.Explainer, number: int) -> identify_work.Insight:
+        insight = explainer.insight(str(number))
+        notes = make_notes(number, seconds=2.0)
+        explainer.begin(insight, identify_work.Asked(notes, "nobody", None, DataRoot(Path("x")), Path("no.pth")))
+        return insight
+
+    class Waits(identify_work.Explainer):
+        """Works on nothing until it may."""
+
+        def _work(self) -> None:
+            may.wait()
+            super()._work()
+
+    may = threading.Event()
+    explainer = Waits()
+    insights = [ask(explainer, number) for number in range(40)]
+    assert [insight.finished for insight in insights] == [True] * 8 + [False] * 32
+    assert "open this piece again later" in insights[0].troubles["all"]
+    assert explainer.insight("0") is not insights[0] and not explainer.insight("0").begun
+    may.set()
+    until(lambda: all(insight.finished for insight in insights))
