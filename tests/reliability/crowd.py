@@ -22,7 +22,7 @@ from pianistid_core.runs import Run, find_runs
 EXPERIMENT = "many"
 EFFECT_S = 60.0
 LOOK_S = 0.4
-STOPS = ("save", "finish", "discard")
+STOPS = ("save", "discard")  # and not "finish": what has finished can be neither resumed nor stopped
 
 
 # --- what is seen from outside ----------------------------------------------------------------------------------------
