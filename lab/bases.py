@@ -11,6 +11,7 @@ import settings
 import state
 from pianistid_core.config import Preset, RunConfig, config_dir, load_config, to_dict
 from pianistid_core.config import presets as read_presets
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import CONFIG_FILE, REQUEST_FILE, Run
@@ -54,7 +55,7 @@ def start_of(name: str) -> RunConfig:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _config_of_run(path: Path, seen: tuple[float, ...]) -> RunConfig:
-    return config_of(Run(path))
+    return fit_to_show(config_of(Run(path)))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

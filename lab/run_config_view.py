@@ -10,7 +10,9 @@ import streamlit as st
 
 import cached
 from pianistid_core.config import RunConfig, difference, flatten, load_config
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.errors import PianistIDError
+from pianistid_core.masking import masked
 from pianistid_core.presets import presets
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import Run
@@ -23,7 +25,7 @@ _NAMES = ("experiment", "run")
 def draw(run: Run) -> None:
     """Draws the config and what else the run keeps of how it came to be."""
     try:
-        config = config_of(run)
+        config = fit_to_show(config_of(run))
     except PianistIDError as error:
         st.warning(sentence(error), icon=":material/warning:")
     else:
@@ -96,7 +98,7 @@ def _load(files: tuple[tuple[str, Path], ...], seen: tuple[float, ...]) -> dict[
 
 def text(run: Run) -> None:
     """The YAML, to read and to keep."""
-    written = run.read_text("config.yaml")
+    written = masked(run.read_text("config.yaml") or "")
     if not written:
         return
     with st.expander("YAML", icon=":material/code:"):

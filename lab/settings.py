@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig
+from pianistid_core.credentials import keep_password
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import DataRootError, TrackingError
 from pianistid_core.strict_json import parse_json
@@ -45,6 +46,8 @@ def save_tracking(root: DataRoot, settings: TrackingSettings) -> None:
     """
     if settings.address is not None and (problem := address_problem(settings.address)):
         raise TrackingError(f"the address of the MLflow server cannot be used: {problem}")
+    if settings.address is not None:
+        settings = replace(settings, address=keep_password(root.checkpoints_dir.parent, settings.address))
     path = _path(root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,9 @@ def with_tracking(config: RunConfig, root: DataRoot) -> RunConfig:
     chosen = tracking(root)
     if not chosen.use or config.mlflow_cfg.use:
         return config
-    return replace(config, mlflow_cfg=replace(config.mlflow_cfg, use=True, tracking_uri=chosen.address))
+    # What a draft holds is seen by whoever builds: of an address that was saved with its password, that stays here.
+    address = keep_password(root.checkpoints_dir.parent, chosen.address) if chosen.address else None
+    return replace(config, mlflow_cfg=replace(config.mlflow_cfg, use=True, tracking_uri=address))
 
 
 def _path(root: DataRoot) -> Path:

@@ -22,6 +22,7 @@ from pianistid_core.atomic import replacing
 from pianistid_core.cluster import NAMESPACE, connect, leave, one_line
 from pianistid_core.cluster_trainer import CHUNK_BYTES, CONFIG, LOG, STATE, Look, RemoteTrainer, Signature, travels
 from pianistid_core.config import RunConfig, load_config, to_yaml
+from pianistid_core.credentials import with_password
 from pianistid_core.errors import ClusterError, PianistIDError, RunError
 from pianistid_core.places import RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
@@ -144,7 +145,11 @@ class Follower:
 
     def _config_there(self) -> RunConfig:
         """The config, without a mirror in a store of MLflow's that only this machine has."""
-        if not self.config.mlflow_cfg.use or self.config.mlflow_cfg.tracking_uri:
+        address = self.config.mlflow_cfg.tracking_uri
+        if self.config.mlflow_cfg.use and address:  # its password is kept in the data root here, which is not there
+            there = with_password(self.run.path.parents[2], address)
+            return replace(self.config, mlflow_cfg=replace(self.config.mlflow_cfg, tracking_uri=there))
+        if not self.config.mlflow_cfg.use:
             return self.config
         log.warning("MLflow's store is on this machine, so this run is not mirrored; give the address of a server")
         return replace(self.config, mlflow_cfg=replace(self.config.mlflow_cfg, use=False))

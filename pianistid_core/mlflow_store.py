@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from pianistid_core.credentials import with_password
 from pianistid_core.errors import TrackingError
 from pianistid_core.processes import ProcessIdentity
 
@@ -96,7 +97,8 @@ class Store:
     """Where entries go: a server, or a SQLite file with artifacts beside it."""
 
     def __init__(self, tracking_uri: str | None, root_path: Path) -> None:
-        self.uri = tracking_uri or f"{_SQLITE}{(root_path / 'mlflow' / 'mlflow.db').absolute().as_posix()}"
+        local = f"{_SQLITE}{(root_path / 'mlflow' / 'mlflow.db').absolute().as_posix()}"
+        self.uri = with_password(root_path, tracking_uri) if tracking_uri else local
         self.database = Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
         self.artifacts = None if self.database is None else (self.database.parent / "artifacts").absolute().as_uri()
         self.in_root = root_path if tracking_uri is None else None

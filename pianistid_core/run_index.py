@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pianistid_core.errors import ConfigError
+from pianistid_core.masking import masked_values
 from pianistid_core.metrics_log import MetricsLog
 from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, REQUEST_FILE, SPARKLINE_VALUES, WAITING, Run, RunSummary
 from pianistid_core.speed import AS_REFERENCE
@@ -132,7 +133,9 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             # Runs from before there were such settings computed as the reference.
-            return MappingProxyType({**AS_REFERENCE, **dict(_leaves(read_written_yaml(file.read(MAX_BYTES + 1)), ""))})
+            values = dict(_leaves(read_written_yaml(file.read(MAX_BYTES + 1)), ""))
+        # Masked, since a filter may ask for any letter of any value.
+        return MappingProxyType({**AS_REFERENCE, **masked_values(values)})
     except (OSError, ConfigError):
         return _NO_CONFIG
 

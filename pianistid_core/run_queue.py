@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from pianistid_core.atomic import write_atomically
 from pianistid_core.config import RunConfig, parse_config, to_dict, to_yaml
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ConfigError, PianistIDError, RunError
 from pianistid_core.ladder import apart
@@ -83,7 +84,7 @@ class RunQueue:
             When the cluster is not described as one can be.
         """
         cluster = None if cluster is None else checked(cluster, self.root)
-        frozen = [self._with_absolute_folder(config) for config in configs]
+        frozen = [self._with_absolute_folder(fit_to_show(config, self.root)) for config in configs]
         if not frozen:
             return []
         problems = self._problems(frozen, cluster)

@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import platform
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pianistid_core.errors import TrackingError
+from pianistid_core.masking import masked
 from pianistid_core.mlflow_store import (
     BOOT_TAG,
     MACHINE_TAG,
@@ -154,7 +154,7 @@ def open_tracker(
     if not options.use:
         return Tracker.off()
     store = Store(options.tracking_uri, root_path)
-    where = _without_password(store.uri)
+    where = masked(store.uri)
     try:
         client = client_of(store)
         run_id = _open_run(client, store, experiment, run_name, options.run_id, saved_run_id)
@@ -184,7 +184,7 @@ def end_entry(options: MlflowOptions, root_path: Path, run_id: str, status: EndS
             client.set_terminated(run_id, status)
     # As in Tracker._mirror: a store that cannot be used is told, and costs nothing.
     except Exception as error:
-        log.warning("%s", _problem(_without_password(store.uri), error))
+        log.warning("%s", _problem(masked(store.uri), error))
 
 
 def address_problem(address: str) -> str | None:
@@ -203,7 +203,7 @@ def address_problem(address: str) -> str | None:
 
 def without_password(address: str) -> str:
     """An address as it may be shown: no user name or password in it."""
-    return _without_password(address)
+    return masked(address)
 
 
 def _open_run(
@@ -290,11 +290,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _without_password(text: str) -> str:
-    """Text as it may stand in a log: no user name or password in an address."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
-
-
 def _problem(where: str, error: Exception) -> str:
     return f"MLflow at {where} cannot be used: {_reason(error)}; the run goes on without it, its own files are complete"
 
@@ -315,7 +310,7 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, PermissionError):
             return f"no permission to write {cause.filename}"
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = _without_password(line)
+    text = masked(line)
     return text if len(text) <= 300 else text[:299] + "…"
 
 

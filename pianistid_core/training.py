@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from pianistid_core.config import RunConfig
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.failures import failure_in_words, failure_kind
@@ -68,6 +69,7 @@ def train(
         When data, model or checkpoint are not what the config says. The run then stands as failed, with the reason.
     """
     peers = peers or Peers.alone()
+    config = fit_to_show(config, root if peers.first else None)
     # What can be refused is refused before anything is written.
     device = peers.device(config.device)
     root.split(config.data_split_dir)

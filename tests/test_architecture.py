@@ -26,7 +26,7 @@ LEVELS = [
     ["drawing"],
     ["loader", "models", "training_options", "presets", "devices"],
     ["config", "figures"],
-    ["optimisation", "speed"],
+    ["optimisation", "speed", "credentials"],
     ["metrics_log", "confusion", "run_labels", "run_log"],
     ["run_folder"],
     ["kept_checkpoints"],

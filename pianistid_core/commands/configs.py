@@ -5,6 +5,7 @@ from typing import Any
 
 from pianistid_core.commands.console import add_data_root, add_json, say, say_json, say_table
 from pianistid_core.config import RunConfig, config_fields, default_config, load_config, presets, to_dict, to_yaml
+from pianistid_core.credentials import fit_to_show
 from pianistid_core.schema import FieldInfo
 
 
@@ -61,7 +62,7 @@ def _in_short(config: RunConfig) -> str:
 
 def _show(options: Namespace) -> int:
     if options.file is not None:
-        config = load_config(options.file, overrides=options.set)
+        config = fit_to_show(load_config(options.file, overrides=options.set))
     else:
         config = default_config() if not options.set else _default_with(options.set)
     if options.json:

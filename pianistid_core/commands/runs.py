@@ -20,9 +20,10 @@ from pianistid_core.commands.console import (
 )
 from pianistid_core.commands.tidying import add_stop, add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
+from pianistid_core.masking import masked
 from pianistid_core.places import remote_place
 from pianistid_core.run_config import find_run
-from pianistid_core.runs import PLACE_FILE, QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
+from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
 
 RUN_HELP = "experiment/run, a run folder, or a checkpoint in one"
 _METRICS = (
@@ -121,7 +122,10 @@ def export_run(run: Run, target: Path, *, overwrite: bool = False) -> int:
             if hidden or name in _NOT_EXPORTED or path in outdated or not path.is_file():
                 continue
             packing = zipfile.ZIP_STORED if path.suffix in (".pth", ".png") else zipfile.ZIP_DEFLATED
-            archive.write(path, name, packing)
+            if name == CONFIG_FILE:  # one of before may hold the password of an MLflow server
+                archive.writestr(name, masked(path.read_text(encoding="utf-8")), packing)
+            else:
+                archive.write(path, name, packing)
             n_files += 1
     return n_files
 
