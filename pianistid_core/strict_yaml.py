@@ -160,16 +160,16 @@ def read_written_yaml(data: bytes) -> dict[str, Any]:
             values = yaml.load(data, _FastLoader)
         except (yaml.YAMLError, ValueError, RecursionError):
             values = None
-        if isinstance(values, dict) and not _is_deeper(values, MAX_DEPTH - 1):
+        if isinstance(values, dict) and _is_plain(values, MAX_DEPTH - 1):
             return values
     return read_yaml(data)
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels <= 0 or any(_is_deeper(item, levels - 1) for item in inner)
+def _is_plain(value: Any, levels: int) -> bool:
+    """Whether data have text for keys, and are nested no deeper than so many levels."""
+    if isinstance(value, dict):
+        return levels > 0 and all(isinstance(key, str) and _is_plain(item, levels - 1) for key, item in value.items())
+    return levels > 0 and all(_is_plain(item, levels - 1) for item in value) if isinstance(value, list) else True
 
 
 def write_yaml(data: dict[str, Any]) -> str:

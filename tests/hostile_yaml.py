@@ -78,3 +78,44 @@ INTENDED: list[tuple[str, Any]] = [
     ("[ 3, 4, 6, 3 ]", [3, 4, 6, 3]),
     ("{ }", {}),
 ]
+
+# YAML that reads well, and is no config that can be.
+HOSTILE_CONFIGS = [
+    "batch_size: -5",
+    "batch_size: 1.5",
+    "batch_size: '5'",
+    "epochs: 0",
+    "epochs: " + "9" * 400,
+    "seed: -1",
+    "unknown_key: 1",
+    "experiment: ../../x",
+    "experiment: /etc",
+    "run: 'a\\b'",
+    "run: " + "x" * 300,
+    "data_split_dir: ..",
+    "device: cuda:9999",
+    "encoder_module: os.system",
+    "encoder_module: [resnet50]",
+    "optim_cfg: {lr: .nan}",
+    "optim_cfg: {lr: .inf}",
+    "optim_cfg: {lr: -1}",
+    "optim_cfg: 3",
+    "model_cfg: {num_layers: 1000000000}",
+    "num_workers: 1000000",
+]
+
+HOSTILE_JSON: dict[str, str | bytes] = {
+    "empty": b"",
+    "open": b"{",
+    "no text": b"\xff",
+    "100,000 lists deep": "[" * 100_000,
+    "100,000 objects deep": b'{"a":' * 100_000,
+    "5,000 digits": "1" * 5000,
+    "10 million digits": "1" * 10_000_000,
+    "cut in an escape": b'"\\u12',
+    "two values": b"{} {}",
+    "a comma too many": b"[1,]",
+    "single quotes": b"{'a': 1}",
+    "a comment": b"{} // x",
+    "UTF-16 cut": "{}".encode("utf-16")[:-1],
+}

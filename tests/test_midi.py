@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import random
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile_midi import MidiCase, cases, damaged
+from pianistid_core.bulk_midi import read_many
 from pianistid_core.errors import InvalidNotesError, MidiError
 from pianistid_core.midi import Notes, ReadLimits, augment, read_midi, split_into_clips, write_midi
 from tiny import make_notes
@@ -157,6 +161,37 @@ def test_broken_files_are_refused_with_a_reason(name: str) -> None:
     with pytest.raises(MidiError, match=reason) as caught:
         read_midi(data)
     assert "\n" not in str(caught.value)
+
+
+QUICK = [case for case in cases() if not case.name.startswith(("M33", "M34", "M35", "M28 900", "M28 400"))]
+
+
+@pytest.mark.parametrize("case", QUICK, ids=[case.name for case in QUICK])
+def test_hostile_files_made_here_are_read_or_refused_for_what_they_are(case: MidiCase) -> None:
+    data, began = case.make(), time.process_time()
+    if case.refusal is None:
+        assert len(read_midi(data)) > 0
+    else:
+        with pytest.raises(MidiError) as caught:
+            read_midi(data)
+        said = str(caught.value)
+        assert case.refusal in said and said.isprintable() and len(said) < 300
+    assert time.process_time() - began < 2
+
+
+def test_real_files_damaged_at_random_are_read_alike_by_both_readers_or_refused() -> None:
+    pytest.importorskip("pianistid_core.compiled_midi")
+    whole = [path.read_bytes() for path in GOLDEN.glob("*.mid")]
+    files = [damaged(whole, random.Random(seed)) for seed in range(300)]
+    reading = read_many(files)
+    assert reading.fallbacks == 0 and 30 < len(reading.errors) < 300
+    for number, data in enumerate(files):
+        try:
+            notes = read_midi(data)
+        except MidiError as error:
+            assert str(reading.errors[number]) == str(error)
+        else:
+            assert same(notes, reading.notes(number))
 
 
 def test_hostile_files_are_read_or_refused(shared: Path) -> None:

@@ -2,13 +2,14 @@
 
 import pytest
 
+from hostile_yaml import HOSTILE_JSON
 from pianistid_core.strict_json import parse_json
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", "[" * 100_000, b'{"a":' * 100_000, "1" * 5000], ids=range(6))
-def test_what_cannot_be_read_is_a_value_error(text: bytes | str) -> None:
+@pytest.mark.parametrize("case", HOSTILE_JSON)
+def test_what_cannot_be_read_is_a_value_error(case: str) -> None:
     with pytest.raises(ValueError):
-        parse_json(text)
+        parse_json(HOSTILE_JSON[case])
 
 
 def test_plain_data_is_given() -> None:

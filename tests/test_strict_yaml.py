@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostile_yaml import INTENDED, REFUSED
+from hostile_yaml import HOSTILE_CONFIGS, INTENDED, REFUSED
+from pianistid_core.config import parse_config
 from pianistid_core.errors import ConfigError
 from pianistid_core.strict_yaml import read_value, read_written_yaml, read_yaml, write_yaml
 
@@ -28,6 +29,19 @@ def test_hostile_yaml_is_one_quick_sentence(case: str) -> None:
     assert str(caught.value).startswith("mine.yaml: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["1: 2", "on: 2", "~: 2", "a: {3: 4}"])
+def test_the_quicker_reader_takes_no_key_that_is_not_text(text: str) -> None:
+    with pytest.raises(ConfigError, match="a key must be text"):
+        read_written_yaml(text.encode())
+
+
+@pytest.mark.parametrize("text", HOSTILE_CONFIGS)
+def test_what_reads_well_and_cannot_be_a_config_is_one_sentence_a_fault(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(read_yaml(text))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(("text", "value"), INTENDED)
