@@ -100,7 +100,7 @@ class Visit:
         if "transfer-encoding" in self.connection.headers:  # which would count, whatever else is said
             return None
         said = self.connection.headers.get("content-length", "")
-        return int(said) if said.isascii() and said.isdigit() and len(said) < 16 else None
+        return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
 
 
 def safe_path(path: str) -> str:
@@ -118,7 +118,7 @@ def _host_name(headers: Sequence[str]) -> str | None:
         _ = parts.port
     except ValueError:
         return None
-    if parts.path or parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
+    if parts.netloc != headers[0] or "@" in parts.netloc or not parts.hostname:
         return None
     return bare_host(parts.hostname)
 

@@ -130,7 +130,7 @@ def test_another_sites_page_can_ask_nothing(guarded: Guarded, origin: str) -> No
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a@127.0.0.1", "[::1", ""]
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a@127.0.0.1", "127.0.0.1#", "[::1", ""]
 )
 def test_another_host_name_is_refused_though_it_leads_here(guarded: Guarded, host: str) -> None:
     for path in ("/", "/_stcore/health", "/login"):
