@@ -24,6 +24,7 @@ from pianistid_core.cluster_trainer import CHUNK_BYTES, CONFIG, LOG, STATE, Look
 from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.credentials import with_password
 from pianistid_core.errors import ClusterError, PianistIDError, RunError
+from pianistid_core.heartbeat import beating
 from pianistid_core.places import RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import resumable_checkpoint
@@ -187,7 +188,8 @@ class Follower:
         elif name == STATE:
             self.known[name] = self._read_state()
         elif name == LOG:
-            self.known[name] = self._append(name, self.place.log_bytes)
+            # One that has grown too long was begun anew there.
+            self.known[name] = self._append(name, self.place.log_bytes if self.place.log_bytes <= signature[1] else 0)
         elif name in _GROWING and before is not None and before[0] == signature[0] and before[1] < signature[1]:
             self.known[name] = self._append(name, before[1])
         else:
@@ -358,7 +360,8 @@ def follow(run: Run) -> int:
     try:
         config = load_config(run.path / REQUEST_FILE)
         epochs = config.epochs
-        with FileLock(run.path / "lock", timeout=0):  # as whoever trains holds it, who may have changed the place
+        # As whoever trains holds it, who may have changed the place.
+        with FileLock(run.path / "lock", timeout=0), beating(run.path):
             place = remote_place(run)
             if place is None:
                 raise RunError(f"run {run.id} does not say on which cluster it trains")

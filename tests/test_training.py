@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,26 @@ def test_a_run_is_trained_by_one_process_at_a_time(tiny_root: DataRoot) -> None:
     train(config, tiny_root, run, on_progress=again)
     assert problems and all("already being trained" in str(problem) for problem in problems)
     assert run.state().status == "finished"
+
+
+def test_what_a_killed_trainer_leaves_holds_the_run_for_a_moment_only(tiny_root: DataRoot) -> None:
+    """Its loader processes have its lock until they notice."""
+    config = tiny_config(epochs=1)
+    run = run_for(config, tiny_root)
+    run.make()
+    holds = (
+        "import sys; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", holds, str(run.path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as left:
+        assert left.stdout is not None and left.stdout.readline() == b"held\n" and left.stdin is not None
+        run.set_state("running", epochs=1, process=ProcessIdentity.of(left.pid))
+        with pytest.raises(RunError, match=f"already being trained by process {left.pid}"):
+            train(config, tiny_root, run)
+        run.set_state("running", epochs=1, process=ProcessIdentity(left.pid, "1", "of another day"))
+        threading.Timer(1.0, left.stdin.close).start()
+        assert train(config, tiny_root, run).status == "finished"
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_words(tiny_root: DataRoot) -> None:

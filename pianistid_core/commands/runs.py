@@ -21,6 +21,7 @@ from pianistid_core.commands.console import (
 from pianistid_core.commands.tidying import add_stop, add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
 from pianistid_core.masking import masked
+from pianistid_core.heartbeat import BEAT_FILE
 from pianistid_core.places import remote_place
 from pianistid_core.run_config import find_run
 from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
@@ -35,7 +36,9 @@ _METRICS = (
 )
 _SHOWN_EPOCHS = 10
 # What only serves while a run goes on; of the checkpoints only the last is exported.
-_NOT_EXPORTED = {"lock", "launch.lock", REQUEST_FILE, QUEUED_FILE, PLACE_FILE, "stop", "progress.json", "exit.json"}
+_NOT_EXPORTED = frozenset(
+    ("lock", "launch.lock", "stop", "progress.json", "exit.json", BEAT_FILE, REQUEST_FILE, QUEUED_FILE, PLACE_FILE)
+)
 
 
 def add_runs(parser: ArgumentParser) -> None:
@@ -123,7 +126,8 @@ def export_run(run: Run, target: Path, *, overwrite: bool = False) -> int:
                 continue
             packing = zipfile.ZIP_STORED if path.suffix in (".pth", ".png") else zipfile.ZIP_DEFLATED
             if name == CONFIG_FILE:  # one of before may hold the password of an MLflow server
-                archive.writestr(name, masked(path.read_text(encoding="utf-8")), packing)
+                text = path.read_bytes().decode("utf-8", "surrogateescape")
+                archive.writestr(name, masked(text).encode("utf-8", "surrogateescape"), packing)
             else:
                 archive.write(path, name, packing)
             n_files += 1
