@@ -9,7 +9,7 @@
     exit.json               how the trainer's process ended          checkpoint_010.pth       after 10 epochs
     progress.json           where it is right now                    checkpoint_010_batch_00042.pth   in the middle
     metrics.jsonl           one line an epoch, appended              stop                     a request to stop
-    environment.json, data.json, log.txt                             lock, launch.lock        who may train, start
+    environment.json, data.json, log.txt, log.old.txt                lock, heartbeat          who trains; that it lives
     labels.json             tags, note, star, archive            checkpoint_010.pth.damaged   was passed over
     .reserve                space for last words on a full disk
 

@@ -20,8 +20,8 @@ from pianistid_core.commands.console import (
 )
 from pianistid_core.commands.tidying import add_stop, add_tidying, say_runs, summary_data
 from pianistid_core.errors import PianistIDError, RunError
-from pianistid_core.masking import masked
 from pianistid_core.heartbeat import BEAT_FILE
+from pianistid_core.masking import masked
 from pianistid_core.places import remote_place
 from pianistid_core.run_config import find_run
 from pianistid_core.runs import CONFIG_FILE, PLACE_FILE, QUEUED_FILE, REQUEST_FILE, STOP_KINDS, Run, list_runs
