@@ -118,13 +118,15 @@ def main() -> int:
 def drawn(root: Path, cache: Path, options: argparse.Namespace) -> int:
     """Draws for minutes, and tells what came of it."""
     run = Run.find(root / "checkpoints", "study-0/run-0000")
+    for epoch in range(21, 4_000):  # longer than what is kept of it, so that keeping it is no growth
+        grow(run, epoch)
     ends = threading.Event()
     points: list[tuple[float, float]] = []
     with LabServer(root, cache) as lab:
         visitors = [Visitor(lab, number, ends) for number in range(options.tabs)]
         for visitor in visitors:
             visitor.start()
-        until, epoch, told = time.monotonic() + 60 * options.minutes, 21, 0
+        until, epoch, told = time.monotonic() + 60 * options.minutes, 4_000, 0
         while time.monotonic() < until:
             time.sleep(0.5)
             grow(run, epoch := epoch + 1)
