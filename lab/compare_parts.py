@@ -25,7 +25,7 @@ from pianistid_core.comparison import PairedTest, differing_keys, look_alike_ord
 from pianistid_core.confusion import Confusion
 from pianistid_core.errors import PianistIDError
 from run_checkpoints import evaluate
-from wording import count, duration, listed, one_line, percent, plain, said, sentence
+from wording import command, count, duration, listed, one_line, percent, plain, said, sentence
 
 BY_EPOCH, BY_TIME = "Epoch", "Time"
 PARTS = {"Validation": VALIDATION, "Test": TEST}
@@ -462,7 +462,7 @@ def _evaluate(ready: Sequence[Subject], part: str, key: str) -> None:
         st.rerun()
     if ready:
         st.caption("Or in a terminal:")
-        lines = [f"pianistid evaluate {one_line(subject.id)} --split {part}" for subject in ready]
+        lines = [command("pianistid", "evaluate", subject.id, "--split", part) for subject in ready]
         st.code("\n".join(lines), language=None)
 
 

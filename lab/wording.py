@@ -5,6 +5,7 @@ a run) could draw an image or a link. `plain` keeps every such name text.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -42,6 +43,11 @@ def sentence(error: object) -> str:
         return "Something went wrong, and gave no reason\\."
     first = text.split(" ", 1)[0]
     return plain(text[:1].upper() + text[1:] if first.isalpha() else text, 1200)
+
+
+def command(*words: str) -> str:
+    """Gives a command to copy into a terminal, in which each word is one to the shell whatever stands in it."""
+    return shlex.join(one_line(word, 1000) for word in words)
 
 
 def percent(share: float | None, digits: int = 0) -> str:

@@ -1,6 +1,7 @@
 """Foreign text stays text; figures read as a person would say them."""
 
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,17 @@ def test_a_name_reads_as_it_is_but_for_marks_that_are_not_seen(name: str) -> Non
     read = re.sub(r"\\(.)", r"\1", wording.plain(name).replace(APART, ""))
     assert read == wording.one_line(name)
     read.encode()  # as the browser is told
+
+
+@given(
+    st.lists(
+        st.text(max_size=20) | st.sampled_from(["$(x)", "`x`", "; x", "a'b", "-rf", "a\nb", "demo/a b"]), max_size=4
+    )
+)
+def test_a_command_to_copy_has_the_words_it_was_given(words: list[str]) -> None:
+    line = wording.command("pianistid", *words)
+    assert len(line.splitlines()) == 1
+    assert shlex.split(line) == ["pianistid", *(wording.one_line(word) for word in words)]
 
 
 def test_control_and_direction_marks_are_dropped() -> None:

@@ -4,6 +4,7 @@ Under torchrun each of its processes runs this command; the first answers, the o
 """
 
 import logging
+import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def _train(options: Namespace) -> int:
         if options.json:
             say_json(describe(started))
         else:
-            say(f"run {started.id} starts in the background; `pianistid runs show {started.id}` tells how it goes")
+            show = f"pianistid runs show {shlex.quote(started.id)}"
+            say(f"run {started.id} starts in the background; `{show}` tells how it goes")
         return 0
 
     here = run or run_for(config, root)

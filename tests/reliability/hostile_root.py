@@ -7,12 +7,15 @@ A name is a hostile string with a mark at its end, such as ⟦p017⟧: `p` says 
 import contextlib
 import csv
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: more threads wait for each other
 
 import numpy as np
 
@@ -21,7 +24,7 @@ sys.path[:0] = [str(REPOSITORY / "tests")]
 
 from hostile_names import NAMES  # noqa: E402
 from pianistid_core import trash  # noqa: E402
-from pianistid_core.config import load_config, to_yaml  # noqa: E402
+from pianistid_core.config import load_config, parse_config, to_dict, to_yaml  # noqa: E402
 from pianistid_core.datasets.importing import import_source  # noqa: E402
 from pianistid_core.datasets.root import DataRoot  # noqa: E402
 from pianistid_core.datasets.splitting import make_split  # noqa: E402
@@ -192,12 +195,12 @@ def _named_runs(made: Made, numbers: Sequence[int]) -> None:
     queue = RunQueue(made.root)
     queue.pause()
     accepted = []
+    demo = to_dict(load_config("demo.yaml"))
     for number in numbers:
         name = f"{NAMES[number]} ({number:03d})"
         for kind in ("experiment", "run", "data_split_dir"):
             try:
-                others = ["run=x", f"data_split_dir={made.splits[0]}"]
-                config = load_config("demo.yaml", overrides=[*others, f"{kind}={json.dumps(name)}"])
+                config = parse_config({**demo, "run": "x", "data_split_dir": made.splits[0], kind: name})
             except PianistIDError as error:
                 made.refuse("s" if kind == "data_split_dir" else "r", error)
                 continue

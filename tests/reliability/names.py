@@ -13,7 +13,9 @@ what is on the screen. Exit status 1 when one of these is not 0, or a name came 
 import argparse
 import csv
 import json
+import pickle
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -128,12 +130,12 @@ class Visitor:
     def point_at_charts(self, place: str) -> None:
         """Moves over each chart, so that it says what it has to say."""
         charts = self.page.locator("[data-testid*=ECharts] canvas:visible, [data-testid*=Echarts] canvas:visible")
-        for number in range(min(charts.count(), 6)):
+        for number in range(min(charts.count(), 4)):
             with suppress(Error):
                 charts.nth(number).scroll_into_view_if_needed(timeout=3000)
                 box = charts.nth(number).bounding_box()
-                for step in range(9 if box else 0):
-                    across, down = 0.35 + 0.06 * (step % 3), (step + 1) / 10
+                for step in range(6 if box else 0):
+                    across, down = 0.35 + 0.06 * (step % 3), (step + 1) / 7
                     self.page.mouse.move(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
                     self.page.wait_for_timeout(30)
                     self.look(place)
@@ -212,15 +214,16 @@ def through_the_filled(visitor: Visitor, made: Made, numbers: Sequence[int], gro
     typed = [named("w", number) for number in numbers]
     visitor.tour("/", "Home")
     for split in made.splits:
-        visitor.tour(f"/data?split={quote(split)}", "Data")
+        visitor.tour(f"/data?split={quote(split)}", "Data", deep=split == made.splits[0])
     say_time("Data")
-    bring_in(visitor, folder, numbers)
+    bring_in(visitor, folder)
     visitor.tour("/runs", "Runs", types=typed)
     for view in ("Queue", "Trash"):
         visitor.tour(f"/runs?runs_view={view}", view)
     say_time("Runs")
     for run in made.runs:
-        visitor.tour(f"/runs?run={quote(run)}", "Run", types=typed if run == made.runs[0] else ())
+        first = run in (made.runs[0], made.runs[-1])  # the others have the same parts, with other names
+        visitor.tour(f"/runs?run={quote(run)}", "Run", types=typed if run == made.runs[0] else (), deep=first)
     say_time("each run")
     groups = [run for run in made.runs if run.startswith("groups/")]
     said = [run for run in made.runs if run.startswith("said/")]
@@ -242,11 +245,11 @@ def through_the_filled(visitor: Visitor, made: Made, numbers: Sequence[int], gro
     return problems
 
 
-def bring_in(visitor: Visitor, folder: Path, numbers: Sequence[int]) -> None:
+def bring_in(visitor: Visitor, folder: Path) -> None:
     """Imports a folder whose files are no music, by its path; each is named among those that were left out."""
     page = visitor.page
     visitor.watched.goto(f"/data?data_tab={quote('Bring in more')}")
-    page.locator(".st-key-import_path input").fill(str(bad_files(folder, numbers)))
+    page.locator(".st-key-import_path input").fill(str(folder / "bad"))
     page.locator(".st-key-import_path input").press("Enter")
     visitor.watched.settled()
     page.locator(".st-key-import_from button").first.click()
@@ -341,13 +344,16 @@ def pianists(visitor: Visitor, run: str) -> None:
 def through_the_forged(visitor: Visitor, made: Made) -> None:
     """Every page of the lab on a data root that was made by hand."""
     visitor.tour("/", "Home")
-    for split in made.splits:
+    for split in made.splits[:4]:
         visitor.tour(f"/data?split={quote(split)}", "Data", deep=split == made.splits[0])
+    say_time("Data")
     visitor.tour("/runs", "Runs")
+    say_time("Runs")
     tabs = ("Curves", "Confusion matrix", "Log", "Config", "Checkpoints")
     for place, run in enumerate(made.runs):
         visitor.watched.goto(f"/runs?run={quote(run)}&run_tab={quote(tabs[place % len(tabs)])}")
         visitor.look("Run")
+    say_time("each run")
     for at in range(0, len(made.runs), 20):
         query = "&".join(f"runs={quote(run)}" for run in made.runs[at : at + 20])
         visitor.tour(f"/compare?{query}", "Compare", deep=at == 0)
@@ -363,24 +369,39 @@ def in_addresses(visitor: Visitor, numbers: Sequence[int]) -> None:
         visitor.look(path.partition("?")[0].strip("/").capitalize())
 
 
-def run(browser: Browser, folder: Path, numbers: Sequence[int], group: int) -> int:
-    """Does all of it and prints the table; gives the exit status."""
-    findings, reading, fields, places, problems = Findings(), Reading(), set[str](), set[str](), list[str]()
+def both_roots(folder: Path, numbers: Sequence[int], group: int) -> tuple[Made, Made]:
+    """Makes the data roots, or takes those that were made in this folder before."""
+    made_before = folder / "made.pickle"
+    if made_before.is_file():
+        both: tuple[Made, Made] = pickle.loads(made_before.read_bytes())
+        return both
     filled = filled_root(folder, numbers, group=group)
     models = sorted((filled.root.checkpoints_dir / "groups").glob("*/checkpoint_*.pth"))
     forged = forged_root(folder, numbers, models[0] if models else None)
+    bad_files(folder, numbers)
+    made_before.write_bytes(pickle.dumps((filled, forged)))
+    return filled, forged
+
+
+def run(browser: Browser, folder: Path, numbers: Sequence[int], group: int) -> int:
+    """Does all of it and prints the table; gives the exit status."""
+    findings, reading, fields, places, problems = Findings(), Reading(), set[str](), set[str](), list[str]()
+    filled, forged = both_roots(folder, numbers, group)
     say_time("two data roots are made")
     n_requests = 0
-    for made in (filled, forged):
+    for made in (forged, filled):
         reading.expect(made)
         with LabServer(made.root.path, made.root.cache_dir) as server:
             watched = WatchedPage(browser, server.url, findings)
             visitor = Visitor(watched, reading)
-            if made is filled:
-                problems += through_the_filled(visitor, made, numbers, group, folder)
-                in_addresses(visitor, numbers)
-            else:
-                through_the_forged(visitor, made)
+            try:
+                if made is filled:
+                    problems += through_the_filled(visitor, made, numbers, group, folder)
+                    in_addresses(visitor, numbers)
+                else:
+                    through_the_forged(visitor, made)
+            except (Error, KeyboardInterrupt) as error:
+                problems.append(f"the journey broke off: {type(error).__name__}: {str(error)[:400]}")
             fields |= visitor.fields
             places |= watched.places
             n_requests += watched.requests
@@ -416,7 +437,7 @@ def report(
         "scripts run": findings.scripts, "requests to other hosts": findings.requests,
         "elements put into a page": findings.injected, "navigations away": findings.navigations,
         "exceptions shown": findings.exceptions, "errors of the page": findings.errors,
-        "names come back as something else": reading.altered, "downloads": list(problems),
+        "names come back as something else": reading.altered, "other faults": list(problems),
     }  # fmt: skip
     for what, found in wrong.items():
         for one in list(dict.fromkeys(found))[:12]:
@@ -442,10 +463,11 @@ def say(text: str) -> None:
 
 def main() -> int:
     """Runs it as asked."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was found by then is told
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--names", type=int, default=len(NAMES), help="how many of the strings, evenly chosen")
     parser.add_argument("--group", type=int, default=40, help="how many pianists one model tells apart")
-    parser.add_argument("--keep", type=Path, help="where to make the data roots, which then stay")
+    parser.add_argument("--keep", type=Path, help="where to make the data roots, which stay and are used again")
     options = parser.parse_args()
     step = max(1, len(NAMES) // max(1, options.names))
     numbers = list(range(0, len(NAMES), step))

@@ -141,8 +141,8 @@ def journey(browser: Browser, url: str, told: Told, epochs: int, clips: int) -> 
         for tab in ("Confusion matrix", "Log", "Config", "Checkpoints"):
             page.get_by_role("tab", name=tab).click()
             reached(f"run {name}, {tab}")
-    for tab in ("Curves", "Results", "Config", "Confusion"):
-        watched.goto(f"/compare?runs={quote('demo/one,demo/two')}")
+    watched.goto(f"/compare?runs={quote('demo/one,demo/two')}")
+    for tab in ("Curves", "Results", "Config", "Matrices", "Is one better", "The paper"):
         page.get_by_role("tab", name=re.compile(tab)).first.click()
         reached(f"Compare, {tab}")
     identify(watched, reached)
