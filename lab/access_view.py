@@ -75,7 +75,8 @@ def _me(accounts: Accounts) -> None:
     me = who.me()
     account = accounts.account(me.name)
     st.header("You", anchor=False)
-    st.markdown(f"**{plain(me.name, 80)}** :gray[may {me.role.label}: {_MEANINGS[me.role]}]")
+    what = ", ".join(_MEANINGS[role].removeprefix("also ") for role in Role if role <= me.role)
+    st.markdown(f"**{plain(me.name, 80)}** :gray[may {me.role.label}: {what}]")
     if account is None or not who.has_logged_in():
         return
     with st.popover("Change my password", icon=":material/key:", key="own_password"), st.form("own", border=False):

@@ -5,9 +5,11 @@ may show the same draft: each looks at the file's time before it changes anythin
 """
 
 import copy
+import hashlib
 import json
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,10 +94,13 @@ class Draft:
 
 
 class DraftStore:
-    """The drafts of one data root."""
+    """The drafts that one person has in a data root: of somebody with an account, or of whoever sits at the machine."""
 
-    def __init__(self, root: DataRoot) -> None:
+    def __init__(self, root: DataRoot, owner: str = "") -> None:
         self.folder = root.drafts_dir
+        # Beside those of others, under a name that says nothing about whose they are and is never a path.
+        mark = unicodedata.normalize("NFKC", owner).strip().casefold().encode("utf-8", "surrogatepass")
+        self._prefix = f"{hashlib.sha256(mark).hexdigest()[:16]}." if owner else ""
 
     def path(self, draft_id: str) -> Path:
         """The file of a draft.
@@ -104,7 +109,7 @@ class DraftStore:
         """
         if not _ID.fullmatch(draft_id):
             raise DraftError(f"the address names the draft {draft_id[:60]!r}, which is no draft's name")
-        return self.folder / f"{draft_id}.json"
+        return self.folder / f"{self._prefix}{draft_id}.json"
 
     def written(self, draft_id: str) -> int:
         """The time of a draft's file in nanoseconds, 0 when it is not there."""
@@ -152,10 +157,13 @@ class DraftStore:
     def ids(self) -> list[str]:
         """The drafts on disk, the latest first."""
         try:
-            found = [path for path in self.folder.glob("*.json") if _ID.fullmatch(path.stem)]
+            found = [path for path in self.folder.glob(f"{self._prefix}*.json") if _ID.fullmatch(self._id(path))]
         except OSError:
             return []
-        return [path.stem for path in sorted(found, key=_time, reverse=True)]
+        return [self._id(path) for path in sorted(found, key=_time, reverse=True)]
+
+    def _id(self, path: Path) -> str:
+        return path.stem.removeprefix(self._prefix)
 
     def latest(self) -> Draft | None:
         """The draft that was changed last, if one can be read."""

@@ -16,12 +16,14 @@ import run_list
 import run_log_view
 import run_states
 import state
+import who
 from components.figures import show_figures
 from guard import guard, guarded, whole
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.places import remote_place
 from pianistid_core.run_labels import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
+from pianistid_core.run_starter import starter_of
 from pianistid_core.runs import STARTING, WAITING, Failure, Run, RunState, RunSummary
 from wording import duration, one_line, percent, plain, sentence
 
@@ -90,6 +92,8 @@ def header(run: Run, now: RunState, known: RunSummary) -> None:
             say(run)
     if labels.note:
         st.caption(plain(labels.note, MAX_NOTE_CHARACTERS))
+    if who.has_logged_in() and (name := starter_of(run)):
+        st.caption(f":material/person: Started by {plain(name, 80)}")
     if place := remote_place(run):
         words = "Trains" if now.status in LIVE else "Trained"
         st.caption(f":material/hub: {words} on {plain(place.in_words())}, with {plain(place.cluster.in_words())}")

@@ -65,13 +65,22 @@ def choose_data_root(path: str) -> None:
 
 
 def draft_store() -> DraftStore:
-    """The drafts on disk of the data root in use."""
-    return DraftStore(data_root())
+    """The drafts that the person of this session has on disk, in the data root in use."""
+    return DraftStore(data_root(), _owner())
+
+
+def _owner() -> str:
+    """Whose drafts these are: of somebody with an account, or nobody's but the machine's."""
+    return who.me().name if who.has_logged_in() else ""
+
+
+def _draft_key() -> str:
+    return f"{_DRAFT}:{data_root().path}:{_owner()}"
 
 
 def draft() -> Draft:
     """The config being built in this session; empty until a preset is chosen."""
-    found: Draft = st.session_state.setdefault(f"{_DRAFT}:{data_root().path}", Draft())
+    found: Draft = st.session_state.setdefault(_draft_key(), Draft())
     return found
 
 
@@ -138,7 +147,7 @@ def new_draft() -> Draft:
 
 
 def _take_up(found: Draft) -> None:
-    st.session_state[f"{_DRAFT}:{data_root().path}"] = found
+    st.session_state[_draft_key()] = found
 
 
 def notify(message: str) -> None:

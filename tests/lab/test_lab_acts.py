@@ -13,14 +13,15 @@ import acts
 import settings
 import state
 import who
-from lab_support import a_run, lab
+from drafts import Draft, DraftError, DraftStore
+from lab_support import a_run, lab, words
 from pianistid_core import trash
 from pianistid_core.accounts import Person, Role
 from pianistid_core.audit import entries
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.places import Cluster, save_cluster, saved_cluster
 from pianistid_core.run_queue import RunQueue
-from pianistid_core.run_starter import starter_of
+from pianistid_core.run_starter import remember_starter, starter_of
 from pianistid_core.runs import Run
 
 LAB = Path(__file__).resolve().parents[2] / "lab"
@@ -308,3 +309,32 @@ def test_what_is_queued_and_taken_out_names_who_did_it(demo_root: DataRoot, monk
         ("Rita", "queue add", entry.run_id, "done"),
     ]  # fmt: skip
     queue.unpause()
+
+
+def first(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else value[0]
+
+
+def test_the_drafts_of_one_person_are_not_anothers(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, ann, bob = (DraftStore(root, name) for name in ("", "Ann", "../Bob"))
+    kept = {}
+    for store in (alone, ann, bob):
+        kept[store] = Draft(base="demo.yaml")
+        store.save(kept[store])
+    for store in (alone, ann, bob):
+        assert store.ids() == [kept[store].id]
+        others = [draft for other, draft in kept.items() if other is not store]
+        for draft in others:
+            with pytest.raises(DraftError):
+                store.load(draft.id)
+    assert DraftStore(root, "ann").ids() == ann.ids()  # names are compared without regard to case
+    assert len(list(root.drafts_dir.glob("*.json"))) == 3
+    monkeypatch.setattr(who, "has_logged_in", lambda: True)
+    at = page(root, monkeypatch, "Ann", "run", "views/build.py")
+    assert first(at.query_params["draft"]) == kept[ann].id
+    at = page(root, monkeypatch, "Lou", "look", "views/build.py", draft=kept[ann].id)
+    assert first(at.query_params["draft"]) != kept[ann].id
+    assert len(list(root.drafts_dir.glob("*.json"))) == 3  # who looks keeps none
+    remember_starter(Run.find(root.checkpoints_dir, "study/one"), "Rita")
+    at = page(root, monkeypatch, "Lou", "look", "views/runs.py", run="study/one")
+    assert "Started by Rita" in words(at)
