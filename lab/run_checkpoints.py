@@ -41,9 +41,20 @@ def draw(run: Run, root: DataRoot, *, live: bool) -> None:
             "One is kept when the run ends, is stopped and saved, or after every so many epochs." if live
             else "None of this run is on disk: it ended before one was kept, or they were deleted.", key="checkpoints",
         )  # fmt: skip
+    damaged(run)
     evaluations(run)
     st.caption("Folder")
     st.code(str(run.path), language=None, wrap_lines=True)
+
+
+def damaged(run: Run) -> None:
+    """Names the checkpoints that were found damaged and passed over, with nothing where there are none."""
+    names = ", ".join(path.name for path in run.damaged_checkpoints())
+    if names:
+        st.warning(
+            sentence(f"damaged on disk, passed over and trained again from the one before: {names}; the log says more"),
+            icon=":material/broken_image:",
+        )
 
 
 def on_disk(run: Run) -> list[tuple[Path, int, float]]:

@@ -54,7 +54,7 @@ class Measured:
     def disk_bytes(self, config: RunConfig) -> float:
         """What the run will have written at its end."""
         n_checkpoints = _n_checkpoints(config)
-        kept = min(1, n_checkpoints) if config.checkpoint_cfg.delete_old_checkpoints else n_checkpoints
+        kept = min(2, n_checkpoints) if config.checkpoint_cfg.delete_old_checkpoints else n_checkpoints
         copies = kept + (1 if config.mlflow_cfg.use else 0)
         return copies * self.checkpoint_bytes + _n_figures(config) * self.figure_bytes + config.epochs * _ROW_BYTES
 

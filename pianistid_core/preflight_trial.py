@@ -397,7 +397,7 @@ class Trial:
         if free < 1.1 * most:
             raise RunError(
                 f"the run writes about {_size(most)}, and {_size(free)} are free in {self.scratch.parent}; free some "
-                "space, keep only the newest checkpoint (checkpoint_cfg.delete_old_checkpoints), or save fewer"
+                "space, keep only the newest checkpoints (checkpoint_cfg.delete_old_checkpoints), or save fewer"
             )
         return f"the run writes about {_size(needed)}; {_size(free)} are free"
 

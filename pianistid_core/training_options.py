@@ -292,8 +292,9 @@ class CheckpointOptions:
     )
     delete_old_checkpoints: bool = option(
         False,
-        label="Keep only the newest",
-        help="Deletes older checkpoints of the run when a newer one is safe on disk, which saves much space.",
+        label="Keep only the newest two",
+        help="Deletes older checkpoints of the run when a newer one is proven on disk, but for the one before it, to "
+        "which the run falls back should the newest be damaged.",
         level="advanced",
     )
 
