@@ -241,6 +241,8 @@ class Trainer:
     def _open_cache(self, root: DataRoot, part: str) -> NoteCache:
         def progress(done: int, total: int) -> None:
             self._show(f"reading {part} clips", done, total)
+            if not self.peers.many:  # of several, one reads while the others wait for it
+                self._check_stop()
 
         self._meet()
         split = self.config.data_split_dir

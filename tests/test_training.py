@@ -151,6 +151,19 @@ def test_a_signalled_process_is_resumed_to_the_same_numbers(
     assert same_weights(run, whole)
 
 
+def test_a_run_is_stopped_while_it_reads_its_clips(tiny_root: DataRoot) -> None:
+    config = tiny_config()
+    run = run_for(config, tiny_root)
+    seen: list[str] = []
+
+    def on_progress(phase: str, done: int, total: int) -> None:
+        seen.append(phase)
+        run.request_stop("save")
+
+    assert train(config, tiny_root, run, on_progress=on_progress).status == "stopped"
+    assert seen == ["reading train clips"] and run.stop_request() is None and run.checkpoints() == []
+
+
 def test_finishing_early_evaluates_and_keeps_a_checkpoint(tiny_root: DataRoot) -> None:
     config = tiny_config(epochs=50)
     run = run_for(config, tiny_root)
