@@ -111,7 +111,7 @@ def back(lab: LabServer, before: float, margin_mb: float, patience_s: float) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=499, help="the size of a large upload; with its form it counts as one more")
+    parser.add_argument("--megabytes", type=int, default=499, help="the size of a large upload without its form")
     parser.add_argument("--files", type=int, default=10, help="how many large uploads at once")
     parser.add_argument("--margin-mb", type=float, default=60)
     parser.add_argument("--patience-s", type=float, default=180)
