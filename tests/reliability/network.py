@@ -282,7 +282,8 @@ def report(told: Told, tried: Mapping[str, Sequence[str]], broke: str, trouble: 
     print(
         f"stations {len(told.stations)} in {seconds:.0f} s; requests of the page {told.requests}, to other hosts "
         f"{len(told.findings.requests)}; connections tried by the server and its children {len(tried['here'])} to "
-        f"this machine, {len(elsewhere)} to others; MLflow's own page: {len(told.mlflow)} requests, {len(foreign)} to others; "
+        f"this machine, {len(elsewhere)} to others; MLflow's own page: {len(told.mlflow)} requests, {len(foreign)} to "
+        "others; "
         f"exceptions shown {len(told.findings.exceptions)}, tracebacks {len(trouble)}"
     )
     return 1 if told.findings.requests or elsewhere or broke or told.findings.exceptions or trouble else 0
