@@ -131,8 +131,10 @@ def _plain_reading(datas: Sequence[bytes], limits: ReadLimits) -> BulkReading:
 
 
 def _compiled_reading(kernels: ModuleType, datas: Sequence[bytes], limits: ReadLimits) -> BulkReading:
-    data = np.frombuffer(b"".join(datas), np.uint8)
-    bounds = np.cumsum([0, *map(len, datas)], dtype=np.int64)
+    # What is over the limit is refused unseen: room for its notes would be twenty times its size.
+    within = [data if len(data) <= limits.max_bytes else b"" for data in datas]
+    data = np.frombuffer(b"".join(within), np.uint8)
+    bounds = np.cumsum([0, *map(len, within)], dtype=np.int64)
     room = len(data) // kernels.BYTES_A_NOTE
     arrays = np.empty(room), np.empty(room), np.empty(room, np.uint8), np.empty(room, np.uint8)
     counts = np.empty(len(datas), np.int64)

@@ -296,7 +296,7 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[_Row]:
     two = [Tensor(Numbers("a", 4, kind), (4,), (1,)) for kind in (torch.FloatStorage, torch.IntStorage)]
     yield "C05 the same numbers as of two kinds", of(two, a=bytes(16)), "different kinds"
     yield "C05 numbers of no known kind", of(Tensor(Numbers("a", 4, torch.QInt8Storage), (4,), (1,)), a=bytes(4)), _MORE
-    sparse = torch.sparse_coo_tensor([[0, 1]], [1.0, 2.0], (2,))
+    sparse = torch.sparse_coo_tensor([[0, 1]], [1.0, 2.0], (2,), check_invariants=True)
     yield "C07 sparse", lambda: saved(_state(sparse)), _MORE
     yield (
         "C07 sparse with false places",

@@ -180,7 +180,7 @@ def _broken() -> Iterator[_Row]:
         _of(Member("Ada/a.mid", method=0, flags=0), Member("b/b.mid", b"\xff" * 50, 0)),
         None,
     )
-    yield "Z10 a directory of noise", lambda: whole.replace(b"PK\1\2", b"PK\9\9"), ""
+    yield "Z10 a directory of noise", lambda: whole.replace(b"PK\1\2", b"PK\x09\x09"), ""
     yield "Z10 something before it", lambda: b"#!/bin/sh\n" * 50 + whole, None
 
 

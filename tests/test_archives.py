@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile_zips import ZipCase, cases
 from pianistid_core.datasets.archives import ArchiveLimits, ZipSource, open_source, shown
-from pianistid_core.errors import ArchiveError, ImportSourceError
+from pianistid_core.datasets.importing import import_source
+from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import ArchiveError, DataError, ImportSourceError
 
 HOSTILE = Path(__file__).parent / "hostile" / "archives"
 MOST = 4_000_000
@@ -64,6 +67,27 @@ def test_hostile_archives_are_refused_at_once(name: str, why: str) -> None:
     assert why in refusal(HOSTILE / name)
     assert time.perf_counter() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+QUICK = [case for case in cases() if not case.name.startswith(("Z13 one", "Z07 200,000"))]
+
+
+@pytest.mark.parametrize("case", QUICK, ids=[ascii(case.name) for case in QUICK])
+def test_hostile_archives_are_imported_as_far_as_they_go_or_leave_nothing(case: ZipCase, tmp_path: Path) -> None:
+    archive, root = tmp_path / "a.zip", tmp_path / "a" / "b" / "root"
+    archive.write_bytes(case.make())
+    root.parent.mkdir(parents=True)
+    if case.refusal is None:
+        assert import_source(DataRoot(root, root / "cache"), archive, name="hostile").recordings > 0
+    else:
+        with pytest.raises(DataError) as caught:
+            import_source(DataRoot(root, root / "cache"), archive, name="hostile")
+        said = str(caught.value)
+        assert case.refusal in said and said.isprintable() and len(said) < 600
+        assert not root.exists()
+    outside = {path for path in tmp_path.rglob("*") if root not in (path, *path.parents)}
+    assert outside == {archive, root.parent, root.parent.parent}
+    assert not list(root.glob(".import-*"))
 
 
 def test_strange_names_are_only_text() -> None:

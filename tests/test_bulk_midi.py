@@ -411,3 +411,15 @@ def test_a_damaged_file_is_not_read_beyond_its_bytes(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["3000", "0"]
+
+
+def test_what_is_over_the_limit_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = pytest.importorskip("pianistid_core.compiled_midi")
+    sizes: list[int] = []
+    read_files = kernels.read_files
+    monkeypatch.setattr(kernels, "read_files", lambda data, *rest: sizes.append(len(data)) or read_files(data, *rest))
+    good = write_midi(make_notes(1))
+    reading = read_many([good, good + bytes(20_000_000), good])
+    assert sum(sizes) == 2 * len(good)
+    assert "larger than 4 MB" in str(reading.errors[1]) and len(reading.errors) == 1
+    assert len(reading.notes(2)) == len(reading.notes(0)) > 0

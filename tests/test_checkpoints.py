@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pianistid_core.checkpoints import load_model, read_checkpoint
+from hostile_checkpoints import EXECUTED, CheckpointCase, cases, good_content, hostile_states, saved, without_seal
+from pianistid_core.checkpoints import check_position, load_model, read_checkpoint
 from pianistid_core.config import config_dir, load_config, to_dict, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import CheckpointError, PianistIDError
+from pianistid_core.learning import Learner
 from pianistid_core.models import build_model
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run
@@ -181,3 +183,57 @@ def test_missing_runs_and_files_are_named(tmp_path: Path) -> None:
     for source in ("nothing/here", tmp_path / "nothing.pth", tmp_path):
         with pytest.raises(PianistIDError, match=r"nothing|is not a run"):
             load_model(source, root=DataRoot(tmp_path))
+
+
+GOOD = good_content()
+HOSTILE = [case for case in cases(saved(GOOD)) if "200 MB" not in case.name and "100,000 members" not in case.name]
+
+
+@pytest.mark.parametrize("case", HOSTILE, ids=[case.name for case in HOSTILE])
+def test_hostile_checkpoints_are_refused_for_what_they_are_and_run_nothing(
+    case: CheckpointCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXECUTED, str(tmp_path / "executed"))
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(case.make())
+    if case.refusal is None:
+        assert load_model(path).class_names == ("a", "b", "c")
+    else:
+        with pytest.raises(PianistIDError) as caught:
+            load_model(path)
+        said = str(caught.value)
+        assert case.refusal in said and said.isprintable() and 20 < len(said) < 600
+    assert set(tmp_path.iterdir()) == {path}
+
+
+STATES = hostile_states(GOOD)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_training_cannot_go_on_from_is_told_before_a_step(name: str) -> None:
+    learner = Learner(tiny_config(sched_type="plateau"), torch.device("cpu"), 3)
+    # Those that torch tells of itself are put in words by the trainer.
+    with pytest.raises((CheckpointError, KeyError, TypeError, RuntimeError)):
+        check_position(STATES[name], source="checkpoint.pth")
+        learner.load(STATES[name], source="checkpoint.pth")
+
+
+def test_what_training_goes_on_from_is_taken_up_as_it_was_saved() -> None:
+    learner = Learner(tiny_config(sched_type="plateau"), torch.device("cpu"), 3)
+    check_position(GOOD, source="checkpoint.pth")
+    learner.load(GOOD, source="checkpoint.pth")
+    taken = learner.state()
+    for number, wanted in GOOD["optimizer_state_dict"]["state"].items():
+        found = taken["optimizer_state_dict"]["state"][number]
+        assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert taken["optimizer_state_dict"]["param_groups"] == GOOD["optimizer_state_dict"]["param_groups"]
+    assert taken["scheduler_state_dict"] == GOOD["scheduler_state_dict"]
+
+
+def test_a_file_that_was_never_sealed_is_still_compared_with_its_check_sums(tmp_path: Path) -> None:
+    whole = bytearray(without_seal(saved(GOOD)))
+    for at in range(len(whole) // 10, len(whole), len(whole) // 10):
+        hurt = bytes(whole[:at]) + bytes([whole[at] ^ 4]) + bytes(whole[at + 1 :])
+        (tmp_path / "hurt.pth").write_bytes(hurt)
+        with pytest.raises(CheckpointError, match=r"hurt\.pth is"):
+            read_checkpoint(tmp_path / "hurt.pth")

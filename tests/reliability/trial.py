@@ -91,8 +91,13 @@ def _told(receiving: int, longest_s: float) -> bytes | None:
     return None
 
 
-def report(what: str, outcomes: Iterable[Outcome], *, most_s: float, most_mb: float) -> bool:
-    """Prints the line of a table, and what broke the promise; whether it was kept."""
+def report(
+    what: str, outcomes: Iterable[Outcome], *, most_s: float, most_mb: float, read_s: float | None = None
+) -> bool:
+    """Prints the line of a table, and what broke the promise; whether it was kept.
+
+    `read_s` are allowed, instead of `most_s`, for what is read and not refused.
+    """
     all_of = list(outcomes)
     slowest, largest = max(all_of, key=lambda one: one.seconds), max(all_of, key=lambda one: one.mb)
     counts = {
@@ -104,7 +109,12 @@ def report(what: str, outcomes: Iterable[Outcome], *, most_s: float, most_mb: fl
     print(
         f"  slowest {slowest.seconds:.2f} s of CPU ({slowest.name}), most memory {largest.mb:.0f} MB ({largest.name})"
     )
-    broken = [one for one in all_of if not one.is_clean or one.seconds > most_s or one.mb > most_mb]
+    refused_s = max((one.seconds for one in all_of if one.end == "refused"), default=0.0)
+    print(f"  slowest refusal {refused_s:.2f} s of CPU")
+    allowed_s = {"read": most_s if read_s is None else read_s}
+    broken = [
+        one for one in all_of if not one.is_clean or one.seconds > allowed_s.get(one.end, most_s) or one.mb > most_mb
+    ]
     for one in broken:
         print(f"  BROKEN {one.name}: {one.end}, {one.seconds:.2f} s, {one.mb:.0f} MB: {one.said[-600:]}")
     return not broken
