@@ -4,8 +4,12 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import streamlit as st
 
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.exposure import is_loopback
 from pianistid_core.mlflow_server import MlflowServer, ServerState
 from pianistid_core.mlflow_store import local_store
 from pianistid_core.run_index import RunIndex
@@ -58,10 +62,39 @@ def mirror_of(run: RunSummary, index: RunIndex, root: DataRoot) -> Mirror | None
 
 
 def url_of(mirror: Mirror, server: ServerState | None) -> str | None:
-    """The address of a run's page in MLflow; None while the server that would show it does not run."""
+    """The address of a run's page in MLflow; None while the server that would show it does not run, or not for here."""
     if mirror.address is not None:
         return mirror.url(without_password(mirror.address))
-    return mirror.url(server.url if server is not None and server.ready else None)
+    return mirror.url(server.url if server is not None and server.ready and is_at_the_server() else None)
+
+
+def is_at_the_server() -> bool:
+    """Whether the browser may reach what listens on the server's loopback address: it asked for the lab by that."""
+    host = st.context.headers.get("Host")
+    if host is None:
+        return True
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname)
+    except ValueError:
+        return False
+
+
+def is_lacking(run: RunSummary) -> bool:
+    """Whether a run has ended and its copy in MLflow is not whole."""
+    if run.state.is_due():
+        return False
+    try:
+        return _is_whole(run.path, os.stat(run.path).st_mtime_ns) is False
+    except OSError:
+        return False
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_whole(path: Path, seen: int) -> bool | None:
+    """What a run folder says of its copy, read again when the folder has changed; None when there is none."""
+    said = Run(path).read_json("mlflow.json") or {}
+    whole = said.get("whole")
+    return whole if isinstance(whole, bool) else None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -19,12 +19,13 @@ from components.empty import show_empty
 from mlflow_links import Mirror
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.mirror import catch_up, lacking, settle
 from pianistid_core.mlflow_server import ServerState
 from pianistid_core.mlflow_store import local_store
 from pianistid_core.runs import RunSummary
 from pianistid_core.tracking import without_password
 from settings import TrackingSettings
-from wording import ago, count, one_line, plain, sentence
+from wording import ago, count, listed, one_line, plain, sentence
 
 _HERE, _SERVER = "In this data root", "On a server"
 _MOST_CHOICES = 500
@@ -131,12 +132,12 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
                     st.caption(
                         "It shows the store of this data root, to this machine alone, and goes on without the lab."
                     )
-            if living is not None and living.ready:
+            if living is not None and living.ready and mlflow_links.is_at_the_server():
                 st.link_button(
                     "Open MLflow", living.url, key="mlflow_open", icon=":material/open_in_new:", type="primary",
                     help="Opens in a new tab.",
                 )  # fmt: skip
-            elif living is not None:
+            elif living is not None and not living.ready:
                 st.button(
                     "Look again", key="mlflow_look", icon=":material/refresh:", help="Asks MLflow for an answer again."
                 )
@@ -151,6 +152,11 @@ def pages_of_mlflow(root: DataRoot) -> ServerState | None:
                     on_click=start, args=(root,),
                     **acts.allowed(Role.ADMINISTER, "Starts MLflow's pages on a free port."),
                 )  # fmt: skip
+        if living is not None and not mlflow_links.is_at_the_server():
+            tunnel = f"ssh -L {living.port}:127.0.0.1:{living.port} SERVER"
+            st.caption(
+                plain(f"No other machine can reach it. Through a tunnel, {tunnel}, it opens at {living.url}", 400)
+            )
         if living is None and not starting:
             st.number_input(
                 "Port", key="mlflow_port", min_value=1024, max_value=65535, value=None, step=1, width=220,
@@ -200,6 +206,36 @@ def mirrored_runs(root: DataRoot) -> list[Mirrored]:
     index = cached.run_index(root)
     found = ((run, mlflow_links.mirror_of(run, index, root)) for run in index.summaries())
     return [(run, mirror) for run, mirror in found if mirror is not None]
+
+
+def incomplete(root: DataRoot) -> None:
+    """Says which copies in MLflow are not whole, and completes them on request."""
+    key = f"mlflow copies:{root.path}"
+    found = [run for run in cached.run_index(root).summaries() if mlflow_links.is_lacking(run)]
+    job = jobs.find(key)
+    if found and not (job is not None and job.running):
+        names = listed((run.id for run in found), 3)
+        words = f"MLflow could not be used in time: {count(len(found), 'copy is', 'copies are')} not whole ({names})."
+        st.warning(plain(words, 400), icon=":material/sync_problem:")
+        st.button(
+            "Complete them", key="mlflow_complete", icon=":material/sync:", on_click=complete, args=(root, key),
+            **acts.allowed(Role.RUN, "Sends what MLflow lacks; the runs' own files are complete."),
+        )  # fmt: skip
+    jobs.draw(key)
+
+
+@acting(Role.RUN, "MLflow copies")
+def complete(root: DataRoot, key: str) -> None:
+    """Sends what MLflow lacks of runs that have ended, in the background."""
+    runs = lacking(root)
+
+    def work(progress: jobs.Progress) -> int:
+        for number, run in enumerate(runs):
+            progress(number, len(runs))
+            catch_up(run, root)
+        return len(runs)
+
+    jobs.start(key, "Completing copies in MLflow", work, about=f"{len(runs)} runs")
 
 
 def runs_in_mlflow(mirrored: Sequence[Mirrored], living: ServerState | None) -> None:
@@ -257,8 +293,10 @@ def page() -> None:
     )
     if not root.writable():
         st.warning(sentence(f"{root.path} cannot be written; what is chosen here is kept in the cache"))
+    settle(root)
     new_runs(root)
     living = pages_of_mlflow(root)
+    incomplete(root)
     runs_in_mlflow(mirrored_runs(root), living)
 
 

@@ -35,7 +35,7 @@ from pianistid_core.errors import PianistIDError
 from pianistid_core.runs import Run
 
 # What is rewritten for its new place, or only there while something goes on.
-PASSING = {"state.json", "progress.json", "lock", "launch.lock", "heartbeat.json", "exit.json", "stop", "log.txt"}
+PASSING = {"state.json", "progress.json", "lock", "launch.lock", "heartbeat", "exit.json", "stop", "log.txt"}
 
 
 def pianistid(*arguments: str, cache: Path) -> str:
@@ -106,6 +106,8 @@ def moved(root: DataRoot, there: DataRoot, archive: Path) -> bool:
     before = {name: digest for name, digest in before.items() if "/live/" not in name}
     equal = sum(after.get(name) == digest for name, digest in before.items())
     extra = [name for name in after if name not in before and "/live/" not in name]
+    for name in [name for name, digest in before.items() if after.get(name) != digest][:5] + extra[:5]:
+        print(f"    differs: {name}", file=sys.stderr)
     live = Run.find(there.checkpoints_dir, "demo/live").state()
     print(f"hashes: {equal:,} of {len(before):,} equal, {len(extra)} more; the run that trained is {live.status}")
 
