@@ -27,7 +27,8 @@ EXPLAINED = {
     "datasets/demo/making.py": "the demo's files, in a staging folder",
     "backups/restoring.py": "a backup's files, staged in a folder of their own",
     "neighbours.py": "np.savez, into what atomic.replacing gives",
-    "lab/data_import.py": "an upload's copy in a temporary folder",
+    "lab/backup_view.py": "an upload's copy in a folder of its own",
+    "lab/data_import.py": "an upload's copy in a folder of its own",
 }
 WRITERS = {"write_text", "write_bytes", "savez", "savez_compressed", "savefig", "copyfile", "copyfileobj"}
 
