@@ -12,6 +12,7 @@ import mlflow_links
 import settings
 from lab_support import a_run, lab, words
 from pianistid_core.config import load_config
+from pianistid_core.credentials import with_password
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import TrackingError
 from pianistid_core.mlflow_server import MlflowServer, ServerState
@@ -93,7 +94,9 @@ def test_a_password_is_kept_and_never_shown(tmp_path: Path, monkeypatch: pytest.
     assert "mlflow.example.org:5000" in shown
     assert "secret" not in shown and "ada" not in at.text_input(key="mlflow_address").value
     at.toggle(key="mlflow_use").set_value(False).run()
-    assert settings.tracking(root).address == SECRET
+    address = settings.tracking(root).address
+    assert address is not None and "secret" not in address
+    assert with_password(root.checkpoints_dir.parent, address) == SECRET
 
 
 @pytest.mark.parametrize("address", ["mlflow", "ftp://x", "http://"])
