@@ -151,6 +151,9 @@ class Tab:
 
     def rerun(self, *triggers: WidgetState) -> None:
         """Asks for the page again with what the widgets hold, and waits until it is drawn."""
+        self.wait(
+            lambda: self._sent is None
+        )  # or the end of a refresh that is on its way would be taken for this one's
         before = self.told.finished
         self._ask(triggers)
         self.wait(lambda: self.told.finished > before and self._sent is None)
