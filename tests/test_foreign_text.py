@@ -131,6 +131,7 @@ _OWN = "words of the lab's own, from where it is called or from a table of them"
 _SCHEMA = "labels and help of the schema, which stand in the core's own source"
 _FIGURE = "a figure"
 EXPLAINED = {
+    "access_view.py": {"_NEW_PASSWORD": _OWN, "me.role.label": "one of three roles", "what": _OWN},
     "build_form.py": {"summary(faults)": _OWN, "card.title": _OWN, "about": _OWN, "list(TABS)": _OWN},
     "cluster_view.py": {"INSTALL": _OWN},
     "compare_paper.py": {"N_RECORDINGS": _FIGURE},

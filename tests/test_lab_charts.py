@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import charts
@@ -41,6 +41,7 @@ def echarts(template: str, **values: str) -> str:
     return re.sub(r"\{@(.+?)\}", "a figure", template)
 
 
+@settings(deadline=None)
 @given(st.text("ab{}$&@[0]`'c ", max_size=12) | st.sampled_from(["{b}", "{c0} $$ $&", "{@[0]}", "{value}", "{a|b}"]))
 def test_a_name_with_braces_or_dollars_is_no_template(name: str) -> None:
     option = plain_json(charts.subset_bars(["melody"], [0.5], [name], ["#000"]))

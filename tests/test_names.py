@@ -66,6 +66,7 @@ def test_names_that_are_not_plain(name: str) -> None:
     assert not is_plain_name(name)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_plain_names_are_one_component(name: str) -> None:
     if is_plain_name(name):
@@ -84,6 +85,7 @@ def test_whatever_passes_is_one_folder_everywhere(name: str) -> None:
         assert is_plain_name(name)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_a_terminal_or_a_log_is_given_is_one_line_of_what_is_seen(text: str) -> None:
     line = printable(text)

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pianistid_core.run_log import LineFormatter
@@ -15,6 +15,7 @@ def record(*values: object, message: str = "%s plays") -> logging.LogRecord:
     return logging.LogRecord("pianistid_core", logging.INFO, "file.py", 1, message, values, None)
 
 
+@settings(deadline=None)
 @given(st.text())
 @example(FORGED)
 @example("\x1b]0;a title\x07\x1b[31m")
