@@ -8,6 +8,7 @@ import streamlit as st
 import acts
 import cached
 import run_actions
+import run_export
 import run_table
 import state
 from components.empty import show_empty
@@ -228,6 +229,7 @@ def bulk_bar(picked: Sequence[RunSummary]) -> None:
         help = "Archived runs stay on disk and are left out of the list."
         act("Bring back" if archived else "Archive", "archive", "archive", none, run_actions.archive,
             (ids, not archived), help)  # fmt: skip
+        run_export.button(ids)
         help = "Moves them to the trash, from where they can be put back."
         if live:
             with st.popover(

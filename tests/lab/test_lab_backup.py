@@ -7,8 +7,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import jobs
+import run_export
 from lab_support import a_run, lab, words
 from pianistid_core import audit
+from pianistid_core.backups.opening import check_backup
 from pianistid_core.backups.packing import write_backup
 from pianistid_core.backups.shelf import kept_backups, place_for, remove, shelf_of
 from pianistid_core.datasets.root import DataRoot
@@ -79,6 +81,21 @@ def test_who_may_only_run_sees_no_shelf(root: DataRoot, monkeypatch: pytest.Monk
     keys = {widget.key for kind in ("button", "download_button") for widget in at.get(kind)}
     assert not {"backup_start", "backup_download", "backup_delete"} & keys
     assert at.button(key="restore_from").disabled
+
+
+def test_chosen_runs_are_exported_as_a_backup_of_nothing_else(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = a_run(root.path, "second", "running")
+    at = lab(root, monkeypatch, "views/runs.py")
+    (button,) = [one for one in at.get("download_button") if one.proto.id.endswith("bulk_export")]
+    assert button.proto.disabled
+    (tmp_path / "runs.zip").write_bytes(run_export.packed(root, [second], "ada"))
+    contents = check_backup(tmp_path / "runs.zip")
+    assert contents.runs == contents.live == ("study/second",)
+    assert {entry.name.split("/")[0] for entry in contents.entries} == {"checkpoints"}
+    (line,) = audit.entries(root, 1)
+    assert (line.who, line.what, line.about) == ("ada", "export", "study/second")
 
 
 def test_a_shelf_gives_only_its_own(root: DataRoot, tmp_path: Path) -> None:
