@@ -35,7 +35,7 @@ from playwright.sync_api import Browser, Page, expect  # noqa: E402
 from watched_page import Findings, WatchedPage, chromium  # noqa: E402
 
 _INSIDE = "PIANISTID_NETWORK_INSIDE"
-_LONG_MS = 400_000
+_LONG_MS = 900_000
 _ADDRESS = re.compile(
     r"sin_port=htons\((\d+)\), sin_addr=inet_addr\(\"([^\"]+)\"\)|sin6_port=htons\((\d+)\)"
     r".*?inet_pton\(AF_INET6, \"([^\"]+)\""
@@ -123,6 +123,7 @@ def journey(browser: Browser, url: str, told: Told, epochs: int, clips: int) -> 
         watched.settled()
         watched.look(station)
         told.stations.append(station)
+        told.requests = watched.requests
         print(f"  {station}", flush=True)
 
     watched.goto("/")
@@ -147,7 +148,6 @@ def journey(browser: Browser, url: str, told: Told, epochs: int, clips: int) -> 
         reached(f"Compare, {tab}")
     identify(watched, reached)
     settings(watched, reached, told)
-    told.requests += watched.requests
     watched.close()
 
 
