@@ -112,6 +112,11 @@ class Ladder:
         self._asked_at: float | None = None
         self._told = False
 
+    @property
+    def insisted(self) -> bool:
+        """Whether the request alone was not enough."""
+        return self._told or self.killed
+
     def climb(self, *, asked: bool) -> None:
         """Takes the step that is due, if one is; to be called every moment. A request that is taken back counts not."""
         if not asked:

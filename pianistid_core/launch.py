@@ -271,7 +271,7 @@ def supervise(
     ladder = Ladder(Family(run.path, identity), patience or patience_with(run))
     code = ladder.wait_for(trainer, asked=lambda: run.stop_request() is not None)
     try:
-        _write_down(run, code, ended_by_us=ladder.killed)
+        _write_down(run, code, ended_by_us=ladder.insisted)
     finally:
         while ladder.family.members():  # what a disk holds up, say: the run has not ended before
             ladder.family.end()
@@ -304,7 +304,7 @@ def see_to_the_end(run: Run, *, patience: Patience | None = None) -> None:
     while _lives(run.trainer()) and ladder.family.members():
         ladder.climb(asked=run.stop_request() is not None)
         time.sleep(_LOOK_EVERY_S)
-    if ladder.killed:
+    if ladder.insisted:
         _write_down(run, -signal.SIGKILL, ended_by_us=True)
     closing = Ladder(Family(run.path), _TO_CLOSE)  # one that has said how it ended has what it opened to close
     while not run.is_due() and closing.family.members():

@@ -16,12 +16,12 @@ from tiny import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sessions and signals are of POSIX systems")
 
-# A trainer whose child is in its session, whose grandchild leads one of its own and forgets the environment, and whose
-# orphan has neither its session nor a parent that lives.
+# A trainer with a stray that is in its session and nothing else, without a parent or the environment; a grandchild that
+# only descends from it; and an orphan that only has the environment.
 SLEEPS = "sh -c 'echo $$ > {0}/%s; exec sleep 60'"
 FORGETS = 'os.setsid(); open("{0}/grandchild", "w").write(str(os.getpid())); time.sleep(60)'
 TRAINER = (
-    f"echo $$ > {{0}}/trainer; {SLEEPS % 'child'} & (setsid {SLEEPS % 'orphan'} &) ; "
+    f"echo $$ > {{0}}/trainer; (env -i {SLEEPS % 'stray'} &) ; (setsid {SLEEPS % 'orphan'} &) ; "
     f"env -i {{1}} -c 'import os, time; {FORGETS}' & wait"
 )
 
@@ -38,7 +38,7 @@ class Started:
         self.trainer = subprocess.Popen(
             ["sh", "-c", script], env={**os.environ, **marked(self.run)}, start_new_session=True
         )
-        names = ("trainer", "child", "grandchild", "orphan")
+        names = ("trainer", "stray", "grandchild", "orphan")
         until(lambda: all((folder / name).exists() and (folder / name).read_text().strip() for name in names))
         found = {name: ProcessIdentity.of(int((folder / name).read_text())) for name in names}
         self.who = {name: one for name, one in found.items() if one is not None}
@@ -62,7 +62,7 @@ def bystanders(tmp_path: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Processes of another run, and of none."""
     found = [
         subprocess.Popen(["sleep", "60"], env={**os.environ, **marked(tmp_path / "other")}, start_new_session=True),
-        subprocess.Popen(["sleep", "60"]),
+        subprocess.Popen(["sleep", "60"], start_new_session=True),
     ]
     yield found
     for one in found:
@@ -82,14 +82,14 @@ def test_all_of_a_run_are_found_and_nothing_else(started: Started, bystanders: l
 def test_what_a_killed_trainer_leaves_is_found_by_its_session_and_its_mark(started: Started) -> None:
     started.who["trainer"].signal(signal.SIGKILL)
     until(lambda: "trainer" not in started.living())
-    assert {"child", "grandchild", "orphan"} <= started.living()
+    assert {"stray", "grandchild", "orphan"} <= started.living()
     family = Family(started.run, started.who["trainer"])  # not collected yet, so the session's number is its own
-    assert {started.who["child"], started.who["orphan"]} <= set(family.members())
+    assert {started.who["stray"], started.who["orphan"]} <= set(family.members())
     started.trainer.wait()
-    family = Family(started.run)  # whoever comes later knows the mark alone
-    assert {started.who["child"], started.who["orphan"]} <= set(family.members())
+    later = Family(started.run)  # whoever comes later knows the mark alone
+    assert started.who["orphan"] in later.members() and started.who["stray"] not in later.members()
     family.end()
-    assert not {"child", "orphan"} & started.living()
+    assert not {"stray", "orphan"} & started.living()
 
 
 def test_who_was_seen_once_is_ended_though_nothing_leads_to_it_any_more(started: Started) -> None:
@@ -168,7 +168,7 @@ def test_what_a_trainer_leaves_behind_is_ended(started: Started) -> None:
     started.who["trainer"].signal(signal.SIGKILL)
     until(lambda: "trainer" not in started.living())
     assert ladder.wait_for(started.trainer, asked=lambda: False) == -signal.SIGKILL
-    assert not {"child", "orphan"} & started.living()
+    assert not {"stray", "orphan"} & started.living()
 
 
 def test_a_mark_is_of_one_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pianistid_core import __main__ as command_line
 from pianistid_core import launch, trash
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
@@ -399,6 +400,18 @@ def test_a_run_that_waits_is_taken_out_of_the_queue_before_it_is_thrown_away(lig
     run = run_for(tiny_config(), light)
     assert launch.stop_and_discard(run) is None
     assert queue.entries() == [] and not run.path.exists() and trash.discarded(light.checkpoints_dir) == []
+
+
+@pytest.mark.parametrize("action", ["trash", "delete"])
+def test_the_command_line_stops_first_what_it_is_told_to(
+    light: DataRoot, action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = launch.start(tiny_config(), light)
+    until(lambda: "child" in (run.read_json("state.json") or {}))
+    command = ["runs", action, run.id, "--data-root", str(light.path)]
+    assert command_line.main(command) == 1 and "still running" in capsys.readouterr().err
+    assert command_line.main([*command, "--stop"]) == 0 and not run.path.exists() and not processes_of(run)
+    assert len(trash.discarded(light.checkpoints_dir)) == (action == "trash")
 
 
 ORDERS = 12
