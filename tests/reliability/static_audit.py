@@ -35,6 +35,8 @@ REASONS: dict[tuple[str, str], str] = {
         "B606",
         "pianistid_core/mlflow_server.py",
     ): "the same interpreter, a list of arguments made here, no shell",
+    ("B606", "pianistid_core/commands/lab.py"): "the same interpreter, a list of checked settings, no shell",
+    ("B608", "pianistid_core/mlflow_store.py"): "only constants of the code stand in it",
     ("B403", "pianistid_core/checkpoints.py"): "only the name of its error is used; loading is weights_only",
     (
         "B403",
