@@ -269,7 +269,7 @@ def identify(visitor: Visitor, run: str, numbers: Sequence[int]) -> list[str]:
         for n in numbers
     ]
     page.locator("[data-testid=stFileUploader] input[type=file]").first.set_input_files(files)
-    page.locator(".st-key-answer_html button").wait_for(timeout=180_000)
+    page.locator(".st-key-answer_html button").first.wait_for(timeout=180_000)
     with suppress(Error):
         page.locator(".st-key-insight").wait_for(state="detached", timeout=60_000)
     visitor.watched.settled()

@@ -176,7 +176,7 @@ def identify(watched: WatchedPage, reached: Callable[[str], None]) -> None:
     """Identifies a recording of the demo, waits for all that follows, and takes everything away."""
     page = watched.page
     watched.goto(f"/identify?model={quote('demo/two')}&example=demo")
-    page.locator(".st-key-answer_html button").wait_for(timeout=_LONG_MS)
+    page.locator(".st-key-answer_html button").first.wait_for(timeout=_LONG_MS)
     expect(page.locator(".st-key-alike_roll .roll").first).to_be_visible(timeout=_LONG_MS)
     for key in ("answer_html", "answer_json", "answer_csv", "answer_midi"):
         with page.expect_download(timeout=_LONG_MS) as got:
