@@ -135,7 +135,7 @@ def check_position(saved: Mapping[str, Any], *, source: str) -> None:
     if wrong is not None:
         raise CheckpointError(
             f"{source} does not say where training was: its {wrong} is {ascii(saved.get(wrong, 'missing'))[:60]}; "
-            "go on from another checkpoint, or start over with --set checkpoint_cfg.load_checkpoints=false"
+            "remove it to go on from the one before, or choose another run name with --set run=NAME"
         )
 
 

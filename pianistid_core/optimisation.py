@@ -100,8 +100,8 @@ def load_schedule(scheduler: Scheduler, saved: Any, *, source: str) -> None:
 
 def _no_state(source: str, whose: str) -> CheckpointError:
     return CheckpointError(
-        f"{source} does not hold the state of this {whose}; go on from another checkpoint, or start over with "
-        "--set checkpoint_cfg.load_checkpoints=false"
+        f"{source} does not hold the state of this {whose}; remove it to go on from the one before, or choose another "
+        "run name with --set run=NAME"
     )
 
 
