@@ -76,7 +76,8 @@ def header(run: Run, now: RunState, known: RunSummary) -> None:
         if labels.archived:
             st.badge("Archived", icon=":material/archive:", color="gray")
         for tag in labels.tags:
-            st.badge(plain(tag), icon=":material/label:", color="gray")
+            # As `st.badge` would, which escapes brackets once more: a tag with one came back with a backslash.
+            st.markdown(f":gray-badge[:material/label: {plain(tag)}]", width="content")
         st.button(
             "Starred" if labels.starred else "Star", key="star", type="primary" if labels.starred else "tertiary",
             icon=":material/star:", on_click=run_actions.star, args=([run.id], not labels.starred),

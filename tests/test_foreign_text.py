@@ -205,6 +205,14 @@ def draw(run, name):
     assert [doubt for _, value, judge in drawn_in(ast.parse(safe)) for doubt in judge.doubts(value)] == []
 
 
+def test_a_badge_says_only_words_of_the_lab() -> None:
+    """`st.badge` escapes brackets itself, so text that was made safe before would come back changed."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".badge"):
+                assert "plain(" not in ast.unparse(node), f"{path}:{node.lineno}"
+
+
 def test_html_and_script_are_constants() -> None:
     """W02: nothing is drawn as HTML but what stands in a file of the lab."""
     for path in FILES:
