@@ -51,7 +51,8 @@ def pianistid(*arguments: str, cache: Path) -> str:
 
 def hashes(root: Path) -> dict[str, str]:
     """The SHA-256 of every file of a root that is not only there while something goes on."""
-    files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in root.rglob("*") if path.is_file()]
+    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
