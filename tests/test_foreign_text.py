@@ -213,6 +213,15 @@ def test_a_badge_says_only_words_of_the_lab() -> None:
                 assert "plain(" not in ast.unparse(node), f"{path}:{node.lineno}"
 
 
+def test_a_key_of_a_component_holds_no_name() -> None:
+    """A key with two underscores in it ends the page, and a name may have them."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("show_roll", "show_recordings", "show_matrix"):
+                key = next(ast.unparse(one.value) for one in node.keywords if one.arg == "key")
+                assert not re.search(r"pianist\b|\.name\b|\.id\b|track|title", key), f"{path}:{node.lineno}"
+
+
 def test_html_and_script_are_constants() -> None:
     """W02: nothing is drawn as HTML but what stands in a file of the lab."""
     for path in FILES:

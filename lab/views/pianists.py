@@ -1,5 +1,6 @@
 """Pianists: what a trained model knows of each pianist, by all it hears and by one concept alone."""
 
+import zlib
 from collections.abc import Sequence
 
 import streamlit as st
@@ -204,7 +205,9 @@ def typical(one: Profile, root: DataRoot) -> None:
         return
     st.caption("Named right, and with the highest probability; the first is the most typical.")
     labels = {track: f"{percent(share)} sure" for track, share in one.typical}
-    show_recordings(root, [track for track, _ in one.typical], key=f"pianists_{one.pianist}", labels=labels)
+    # By a number: a name may hold what a key may not, such as two underscores.
+    key = f"pianists_{zlib.crc32(one.pianist.encode('utf-8', 'surrogatepass')):08x}"
+    show_recordings(root, [track for track, _ in one.typical], key=key, labels=labels)
 
 
 def for_nerds(found: Profiles) -> None:

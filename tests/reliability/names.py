@@ -36,6 +36,7 @@ from watched_page import Findings, Seen, WatchedPage, chromium  # noqa: E402
 from hostile_names import NAMES  # noqa: E402
 
 BEGAN = time.monotonic()
+CUT = re.compile(r"\.\.\.$|…$")
 MARK = re.compile(r"⟦([a-z])(\d{3})⟧")
 FOLDERS = "rsdf"  # kinds whose names were made what a folder can be called
 SHOWN = "pacftnlkursqw"  # kinds that some page shows; a track's name in a MIDI file is shown nowhere
@@ -65,8 +66,14 @@ class Reading:
                 kind, number = match[1], int(match[2])
                 stored = self.names.get(kind, {}).get(number) or named(kind, number)
                 before = normal(text[max(0, match.start() - 4 * len(stored) - 50) : match.end()])
+                if CUT.search(text, max(0, match.start() - 12), match.start()):
+                    continue  # the uploader shows the beginning and the end of a long name
                 # A message may quote a name as Python does, in which what is not seen is written out.
+                # A browser sends the marks of a quotation in a file's name as %22, and YAML breaks lines by a backslash.
                 forms = [normal(stored), *(normal(quoted(stored)[1:-1]) for quoted in (repr, ascii))]
+                forms += [normal(stored.replace('"', "%22"))] if kind == "u" else []
+                forms += [normal(json.dumps(stored, ensure_ascii=False)[1:-1])] if kind == "w" else []
+                before = before.replace("\\ \\ ", " ") if kind == "w" else before
                 if before.endswith(tuple(forms)):
                     self.equal.setdefault(kind, set()).add(number)
                 else:
