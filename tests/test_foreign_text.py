@@ -18,6 +18,7 @@ DRAWS_MARKDOWN = {
     "form_submit_button", "dialog", "segmented_control", "multiselect", "number_input", "slider", "file_uploader",
     "pills", "select_slider", "menu_button",
 }  # fmt: skip
+NOT_STREAMLIT = {"state", "log", "jobs", "run_export"}  # things with functions of the same names
 MARKDOWN_KEYWORDS = {"label", "text", "body", "help", "title", "delta"}
 MAKES_SAFE = {"plain", "sentence"}
 # Words and figures of the lab's own, in which nothing foreign stands.
@@ -121,7 +122,7 @@ def drawn_in(module: ast.Module) -> Iterator[tuple[int, ast.expr, Judge]]:
             if node in seen or not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             seen.add(node)
-            if node.func.attr in DRAWS_MARKDOWN and ast.unparse(node.func.value) not in ("state", "log", "jobs"):
+            if node.func.attr in DRAWS_MARKDOWN and ast.unparse(node.func.value) not in NOT_STREAMLIT:
                 for value in [*node.args[:1], *(one.value for one in node.keywords if one.arg in MARKDOWN_KEYWORDS)]:
                     yield node.lineno, value, Judge(module, function)
 

@@ -69,7 +69,7 @@ class Reading:
                 if CUT.search(text, max(0, match.start() - 12), match.start()):
                     continue  # the uploader shows the beginning and the end of a long name
                 # A message may quote a name as Python does, in which what is not seen is written out.
-                # A browser sends the marks of a quotation in a file's name as %22, and YAML breaks lines by a backslash.
+                # A browser sends quotation marks in a file's name as %22, and YAML breaks lines by a backslash.
                 forms = [normal(stored), *(normal(quoted(stored)[1:-1]) for quoted in (repr, ascii))]
                 forms += [normal(stored.replace('"', "%22"))] if kind == "u" else []
                 forms += [normal(json.dumps(stored, ensure_ascii=False)[1:-1])] if kind == "w" else []
