@@ -25,6 +25,7 @@ from pianistid_core.atomic import replacing
 from pianistid_core.errors import AccessError
 from pianistid_core.strict_json import parse_json
 
+NAMED_BY = "PIANISTID_ACCESS"
 FILE_NAME = "access.json"  # in the data root; a backup of a data root leaves it out
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 200
@@ -106,23 +107,33 @@ class Accounts:
 class AccountFile:
     """The accounts on disk: read again when the file has changed, written whole, readable by its owner alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
+        self._must_exist = must_exist
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = None
         self._accounts = Accounts()
 
     @classmethod
     def of(cls, root: Path) -> "AccountFile":
-        """The file that belongs to a data root: $PIANISTID_ACCESS, else `access.json` in it."""
-        named = os.environ.get("PIANISTID_ACCESS")
-        return cls(Path(named).expanduser().absolute() if named else root / FILE_NAME)
+        """The file that belongs to a data root: $PIANISTID_ACCESS, which must be there, else `access.json` in it."""
+        named = os.environ.get(NAMED_BY)
+        return cls(Path(named).expanduser().absolute(), must_exist=True) if named else cls(root / FILE_NAME)
 
     def read(self) -> Accounts:
         """The accounts as they are now; none where there is no file.
 
-        Raises: AccessError when the file is damaged or cannot be read, since nobody can be let in by it.
+        Raises: AccessError when the file is damaged or cannot be read, since nobody can be let in by it; and when one
+        that is named is missing, since a slip in its name would else leave the lab open.
         """
+        if self._must_exist and not self.path.exists():
+            raise AccessError(
+                f"${NAMED_BY} names {self.path}, and there is no such file; name the one with the accounts, or make it "
+                "by `pianistid access add NAME --role administer`"
+            )
+        return self._read()
+
+    def _read(self) -> Accounts:
         with self._lock:
             try:
                 stat = self.path.stat()
@@ -206,7 +217,7 @@ class AccountFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=10, mode=_PRIVATE):
-                yield self.read()
+                yield self._read()
         except Timeout as error:
             raise AccessError(f"the accounts in {self.path} are being changed by another; try again") from error
         except OSError as error:

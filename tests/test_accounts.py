@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -138,6 +139,35 @@ def test_the_file_may_be_named_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
     assert AccountFile.of(tmp_path).path == tmp_path / FILE_NAME
     monkeypatch.setenv("PIANISTID_ACCESS", str(tmp_path / "elsewhere.json"))
     assert AccountFile.of(tmp_path).path == tmp_path / "elsewhere.json"
+
+
+def test_a_file_that_is_named_and_missing_lets_nobody_in_until_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIANISTID_ACCESS", "elsewhere.json")
+    file = AccountFile.of(tmp_path / "root")
+    with pytest.raises(AccessError, match=r"PIANISTID_ACCESS names .*elsewhere\.json"):
+        file.read()
+    file.add("Ada", Role.ADMINISTER, PASSWORD)
+    assert AccountFile.of(tmp_path / "root").read().account("Ada")
+
+
+def test_the_lab_is_served_by_the_accounts_that_the_command_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command goes to another folder before it becomes the server, and an IPv6 address is shown in brackets."""
+    AccountFile(tmp_path / "own.json").add("Ada", Role.ADMINISTER, PASSWORD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIANISTID_ACCESS", "own.json")
+    monkeypatch.setenv("PIANISTID_HOME", str(tmp_path))
+    served: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _program, command: served.append(command))
+    command_line.main(["lab", "--address", "::1", "--data-root", str(tmp_path)])
+    assert os.environ["PIANISTID_ACCESS"] == str(tmp_path / "own.json") and Path.cwd() != tmp_path
+    assert AccountFile.of(tmp_path).read().account("Ada")
+    shown = served[0][served[0].index("--browser.serverAddress") + 1]
+    assert shown == "[::1]"
 
 
 def test_the_command_makes_changes_and_lists_accounts(

@@ -6,12 +6,13 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
-from pianistid_core.accounts import AccountFile
+from pianistid_core.accounts import NAMED_BY, AccountFile
 from pianistid_core.commands.console import add_data_root, open_root
 from pianistid_core.errors import AccessError
 from pianistid_core.exposure import (
     WITHOUT_LOGIN,
     allowed_hosts,
+    bare_host,
     is_exposed,
     is_loopback,
     is_wildcard,
@@ -53,12 +54,13 @@ def _serve(options: Namespace) -> int:
         raise AccessError("TLS needs both --cert and --key")
     hosts = allowed_hosts(options.address, options.host)
     folders = [place / ".streamlit" for place in (Path.home(), _REPOSITORY, home.parent)]
-    asks = bool(AccountFile.of(root).read()) or organisation_login(folders)
+    file = AccountFile.of(root)
+    asks = bool(file.read()) or organisation_login(folders)
     if is_exposed(options.address, options.host) and not asks:
         raise AccessError(WITHOUT_LOGIN)
     command = [sys.executable, "-m", "streamlit", "run", str(home)]
     settings = {"server.address": options.address, "server.port": options.port}
-    settings["browser.serverAddress"] = options.host[0] if options.host else _shown(options.address)
+    settings["browser.serverAddress"] = _in_a_url(options.host[0] if options.host else _shown(options.address))
     if options.cert:
         files = {"server.sslCertFile": options.cert, "server.sslKeyFile": options.key}
         settings |= {name: Path(file).expanduser().absolute() for name, file in files.items()}
@@ -67,6 +69,8 @@ def _serve(options: Namespace) -> int:
     for host in hosts:
         command += ["--server.allowedHosts", host]
     os.environ["PIANISTID_HOME"] = str(root)
+    if os.environ.get(NAMED_BY):
+        os.environ[NAMED_BY] = str(file.path)  # relative to where the command was given
     os.chdir(_REPOSITORY)  # where its settings lie
     sys.stdout.flush()
     os.execv(sys.executable, command)
@@ -77,6 +81,11 @@ def _shown(address: str) -> str:
     if not is_wildcard(address):
         return address
     return next((one for one in own_addresses() if not is_loopback(one)), "127.0.0.1")
+
+
+def _in_a_url(host: str) -> str:
+    """A host as a URL writes it: an IPv6 address stands in brackets."""
+    return f"[{bare_host(host)}]" if ":" in host else host
 
 
 def _port(text: str) -> int:

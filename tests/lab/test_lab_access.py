@@ -16,6 +16,7 @@ PASSWORD = "a long walk home"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
     monkeypatch.setenv("PIANISTID_ACCESS", str(tmp_path / "access.json"))
+    AccountFile(tmp_path / "access.json").set_others(None)  # makes the file, with nobody in it
     (tmp_path / "home").mkdir()
     return DataRoot(tmp_path / "home", tmp_path / "cache")
 
