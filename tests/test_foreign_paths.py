@@ -131,7 +131,7 @@ HOSTILE = st.lists(st.sampled_from(PIECES), max_size=7).map("".join) | st.sample
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(one=HOSTILE, two=HOSTILE)
 @example(one=f"../../../{ROOM}/own", two=f"../../{ROOM}/one")
 @example(one="..", two="one")
