@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import state
 import who
@@ -21,6 +21,7 @@ from pianistid_core.errors import AccessError, DataRootError, PianistIDError
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -114,6 +115,23 @@ def allowed(role: Role, help: str = "", *, off: bool = False) -> dict[str, Any]:
     if who.may(role):
         return {"disabled": off, "help": help or None}
     return {"disabled": True, "help": f"Needs the role {role.label}. {help}".strip()}
+
+
+def handing_out(role: Role, what: str, data: Callable[[], T]) -> Callable[[], T]:
+    """`data` of a download button, made only if its person has a role when the button is pressed.
+
+    A browser can press a button that was drawn for somebody who might, and may not any more. Raises: AccessError then.
+    """
+    root, person, may_still = _root(), who.me().name, who.may_still(role)
+
+    def made() -> T:
+        if not may_still():
+            reason = f"this needs the role {role.label!r}, which {person} does not have any more; reload the page"
+            Act(root, person, what).tell(why=reason)
+            raise AccessError(reason)
+        return data()
+
+    return made
 
 
 def _root() -> DataRoot | None:

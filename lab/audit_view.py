@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+import acts
 import who
 from components.empty import show_empty
 from components.tables import download
@@ -39,10 +40,11 @@ def draw(root: DataRoot) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         words = ("The last " if len(found) == SHOWN else "") + count(len(found), "entry", "entries")
         st.markdown(plain(f"{words}, the latest first."), width="content")
-        download(
+        rows = acts.handing_out(
+            Role.ADMINISTER, "audit download",
             lambda: [_row(entry) for entry in entries(root, _MOST_CSV, who=person, what=action, about=about)],
-            key="audit_csv", name="audit",
         )  # fmt: skip
+        download(rows, key="audit_csv", name="audit")
     if not found:
         st.info("Nothing fits. Choose another person or action, or empty the filter.", icon=":material/filter_alt_off:")
         return

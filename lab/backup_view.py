@@ -103,9 +103,9 @@ def _do(root: DataRoot, chosen: Kept | None, busy: bool) -> None:
     small = chosen is not None and chosen.bytes <= MOST_DOWNLOADED
     help = "Saves it to your computer." if small or chosen is None else "It is large: copy the file itself."
     st.download_button(
-        "Download", data=lambda: b"" if chosen is None else chosen.path.read_bytes(), file_name=name or "backup.zip",
-        mime="application/zip", key="backup_download", icon=":material/download:", on_click="ignore",
-        **acts.allowed(Role.ADMINISTER, help, off=not small),
+        "Download", data=acts.handing_out(Role.ADMINISTER, "backup download", lambda: _bytes_of(chosen)),
+        file_name=name or "backup.zip", mime="application/zip", key="backup_download", icon=":material/download:",
+        on_click="ignore", **acts.allowed(Role.ADMINISTER, help, off=not small),
     )  # fmt: skip
     with st.popover(
         "Delete",
@@ -119,6 +119,10 @@ def _do(root: DataRoot, chosen: Kept | None, busy: bool) -> None:
             "Remove for good", key="backup_delete", type="primary", on_click=delete, args=(root, name),
             **acts.allowed(Role.ADMINISTER, "Frees the disk space.", off=chosen is None),
         )  # fmt: skip
+
+
+def _bytes_of(chosen: Kept | None) -> bytes:
+    return b"" if chosen is None else chosen.path.read_bytes()
 
 
 def _bring_in(root: DataRoot, busy: bool) -> None:
@@ -161,6 +165,11 @@ def _result(result: object) -> None:
             st.info(plain(f"{listed(live, 3)} still trained and was taken at the last checkpoint.", 400))
         for one in result.left_out[:5]:
             st.warning(plain(f"Left out: {one}", 400))
+        if result.twins:
+            names = listed(result.twins, 3)
+            st.warning(
+                plain(f"Some disks take {names} for another name of the backup; restore it on one like this.", 400)
+            )
     elif isinstance(result, Contents):
         st.success(plain(f"It is whole: {_held(result)}, each as it was packed.", 400), icon=":material/verified:")
     elif isinstance(result, Restored):

@@ -28,9 +28,9 @@ def button(ids: Sequence[str]) -> None:
     if not fits:
         help = "These are over 200 MB or 50 runs. On the server: pianistid backup FILE --runs RUN ..."
     st.download_button(
-        "Export", data=lambda: packed(root, runs, person), file_name="runs.zip", mime="application/zip",
-        key="bulk_export", type="tertiary", icon=":material/archive:", on_click="ignore",
-        **acts.allowed(Role.RUN, help, off=not runs or not fits),
+        "Export", data=acts.handing_out(Role.RUN, "export", lambda: packed(root, runs, person)),
+        file_name="runs.zip", mime="application/zip", key="bulk_export", type="tertiary",
+        icon=":material/archive:", on_click="ignore", **acts.allowed(Role.RUN, help, off=not runs or not fits),
     )  # fmt: skip
 
 

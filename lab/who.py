@@ -1,5 +1,7 @@
 """Who sits at the page, and what that person may do."""
 
+from collections.abc import Callable, Mapping
+
 from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -8,7 +10,7 @@ from pianistid_core.accounts import Person, Role
 from pianistid_core.audit import machine_user
 from pianistid_core.errors import AccessError
 
-__all__ = ["TICKET", "Person", "has_logged_in", "may", "me"]
+__all__ = ["TICKET", "Person", "has_logged_in", "may", "may_still", "me"]
 
 TICKET = "pianistid_ticket"  # under which Streamlit keeps what the gate says about a session
 
@@ -18,7 +20,7 @@ def me() -> Person:
 
     Raises: AccessError when the session has ended, or when this is no session of a page.
     """
-    person = _person()
+    person = _person(_said())
     if person is None:
         raise AccessError("you are not logged in any more: reload the page to log in")
     return person
@@ -26,8 +28,19 @@ def me() -> Person:
 
 def may(role: Role) -> bool:
     """Whether the person of this session has at least a role; nobody has none."""
-    person = _person()
+    person = _person(_said())
     return person is not None and person.role >= role
+
+
+def may_still(role: Role) -> Callable[[], bool]:
+    """The same question about the person of this session for later, when nothing says any more whose session it is."""
+    said = _said()
+
+    def holds() -> bool:
+        person = _person(said)
+        return person is not None and person.role >= role
+
+    return holds
 
 
 def has_logged_in() -> bool:
@@ -36,8 +49,8 @@ def has_logged_in() -> bool:
     return served is not None and served.asks()
 
 
-def _person() -> Person | None:
-    served, said = sessions.served(), _said()
+def _person(said: Mapping[str, object]) -> Person | None:
+    served = sessions.served()
     if served is not None:
         ticket = said.get(TICKET)
         return served.person(ticket if isinstance(ticket, str) else None)

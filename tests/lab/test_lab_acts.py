@@ -4,9 +4,12 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import acts
@@ -14,11 +17,16 @@ import settings
 import state
 import who
 from drafts import Draft, DraftError, DraftStore
+from gate import sessions
+from gate.sessions import Sessions
 from lab_support import a_run, lab, words
 from pianistid_core import trash
-from pianistid_core.accounts import Person, Role
-from pianistid_core.audit import entries
+from pianistid_core.accounts import AccountFile, Person, Role
+from pianistid_core.audit import entries, note
+from pianistid_core.backups.packing import write_backup
+from pianistid_core.backups.shelf import place_for
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import AccessError, DataRootError
 from pianistid_core.places import Cluster, save_cluster, saved_cluster
 from pianistid_core.run_queue import RunQueue
 from pianistid_core.run_starter import remember_starter, starter_of
@@ -288,6 +296,46 @@ def test_only_who_administers_changes_settings(root: DataRoot, monkeypatch: pyte
     at.button(key="cluster_forget").click().run()
     assert saved_cluster(root) is None
     assert (entries(root, 1)[0].who, entries(root, 1)[0].about) == ("Ada", "no cluster")
+
+
+@pytest.mark.parametrize(
+    ("view", "key", "what", "now"),
+    [
+        ("views/runs.py", "bulk_export", "export", Role.LOOK),
+        ("views/backup.py", "backup_download", "backup download", Role.RUN),
+        ("views/audit.py", "audit_csv", "audit download", Role.RUN),
+    ],
+)
+def test_a_download_that_was_drawn_before_the_role_changed_gives_nothing(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, view: str, key: str, what: str, now: Role
+) -> None:
+    drawn: dict[str, Any] = {}
+    draw = st.download_button
+
+    def download_button(*args: Any, **options: Any) -> bool:
+        drawn[options["key"]] = options["data"]
+        return bool(draw(*args, **options))
+
+    monkeypatch.setattr(st, "download_button", download_button)
+    file = AccountFile(root.path / "access.json")
+    served = Sessions(file, asks=True)
+    ticket = served.find(served.open(file.add("Ada", Role.ADMINISTER, "canary battery staple"))).ticket  # type: ignore[union-attr]
+    note(root, "Ada", "start", "study/one")
+    write_backup(root, place_for(root))
+    at = lab(root, monkeypatch, view)
+    sessions.serve(served)
+    try:
+        at.user = {who.TICKET: ticket}
+        at.run()
+        with suppress(DataRootError):  # no run is chosen, which is said by what packs them
+            assert isinstance(drawn[key](), bytes)
+        file.set_role("Ada", now)
+        with pytest.raises(AccessError, match="does not have any more"):
+            drawn[key]()
+    finally:
+        sessions.serve(None)
+    (line,) = entries(root, 1)
+    assert (line.who, line.what, line.ended) == ("Ada", what, "refused")
 
 
 def test_what_is_queued_and_taken_out_names_who_did_it(demo_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
