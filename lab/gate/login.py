@@ -12,7 +12,7 @@ from starlette.types import Receive
 from gate import organisation
 from gate.attempts import Attempts
 from gate.login_page import again_page, login_page
-from gate.requests import COOKIE, LOGIN, LOGOUT, Visit, safe_path
+from gate.requests import LOGIN, LOGOUT, Visit, safe_path
 from gate.sessions import LASTS_S, Sessions
 from pianistid_core import audit
 from pianistid_core.accounts import LONGEST_NAME, LONGEST_PASSWORD
@@ -87,7 +87,7 @@ class Login:
         return page
 
     async def _log_out(self, visit: Visit, ticket: str | None) -> Response:
-        by_password = self._sessions.find(visit.cookies.get(COOKIE, "")) is not None
+        by_password = self._sessions.find(visit.cookies.get(visit.cookie, "")) is not None
         await self._end(ticket)
         page = self._to(LOGIN if by_password or not self._members else organisation.LOGOUT)
         self._set_cookie(page, visit, "", 0)
@@ -95,7 +95,7 @@ class Login:
 
     async def _end_old(self, visit: Visit) -> None:
         """Ends the session that a browser had before it logs in anew."""
-        old = self._sessions.find(visit.cookies.get(COOKIE, ""))
+        old = self._sessions.find(visit.cookies.get(visit.cookie, ""))
         await self._end(old.ticket if old else None)
 
     async def _end(self, ticket: str | None) -> None:
@@ -125,7 +125,7 @@ class Login:
 
     def _set_cookie(self, page: Response, visit: Visit, token: str, lasts_s: int) -> None:
         page.set_cookie(
-            COOKIE,
+            visit.cookie,
             token,
             max_age=lasts_s,
             path=self._base or "/",

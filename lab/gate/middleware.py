@@ -15,7 +15,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from gate import headers, organisation
 from gate.answers import answer, protecting, refuse
 from gate.login import Login
-from gate.requests import COOKIE, HEALTH, LOGIN, LOGOUT, UPLOAD, Refusal, Visit
+from gate.requests import HEALTH, LOGIN, LOGOUT, UPLOAD, Refusal, Visit
 from gate.sessions import Sessions
 from gate.uploads import Uploads, belongs_to
 from pianistid_core.accounts import Role
@@ -89,7 +89,7 @@ class Gate:
         """The ticket of whoever asks, or None for a stranger."""
         if not self._sessions.asks():
             return self._sessions.machine
-        found = self._sessions.find(visit.cookies.get(COOKIE, ""))
+        found = self._sessions.find(visit.cookies.get(visit.cookie, ""))
         if found is None and self._members:
             identity = organisation.identity(visit.cookies)
             found = self._sessions.adopt(*identity) if identity else None

@@ -80,9 +80,21 @@ def identity(cookies: Mapping[str, str]) -> tuple[str, str] | None:
         said = json.loads(decoded)
     except ValueError:
         return None
-    if not isinstance(said, dict) or said.get("is_logged_in") is not True or said.get("email_verified") is False:
+    if not isinstance(said, dict) or said.get("origin") != get_origin_from_redirect_uri():
         return None
-    address = said.get("email")
-    if not isinstance(address, str) or not address or said.get("origin") != get_origin_from_redirect_uri():
+    section = get_secrets_auth_section()
+    address = address_in(said, unverified=bool(section) and section.get("accept_unverified_email") is True)
+    return (cookies[USER_COOKIE_NAME] + decoded.decode(), address) if address else None
+
+
+def address_in(said: Mapping[str, object], *, unverified: bool = False) -> str | None:
+    """The e-mail address for which a provider vouches, or None.
+
+    At many providers people write into their profile what address they like. `unverified` also takes one of which the
+    provider does not say whether it is theirs, as `accept_unverified_email` in `[auth]` asks for; never one that it
+    says is not.
+    """
+    address, verified = said.get("email"), said.get("email_verified")
+    if said.get("is_logged_in") is not True or not isinstance(address, str) or not address:
         return None
-    return cookies[USER_COOKIE_NAME] + decoded.decode(), address
+    return address if verified is True or (unverified and verified is None) else None

@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from pianistid_core.exposure import bare_host
 
-COOKIE = "pianistid_session"
+COOKIE = "pianistid_session"  # how the name of the cookie of a login begins
 HEALTH = "/_stcore/health"
 LOGIN = "/login"
 LOGOUT = "/logout"
@@ -43,6 +43,9 @@ class Visit:
         self.is_secure = scope.get("scheme") in ("https", "wss")
         client = scope.get("client")
         self.address = str(client[0]) if client else ""
+        # Browsers keep cookies by host and not by port; two labs of one machine must not log each other out.
+        _, port = scope.get("server") or ("", None)
+        self.cookie = f"{COOKIE}_{port}" if port else COOKIE
 
     @property
     def is_closed(self) -> bool:

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gate.attempts import Attempts
 from gate.headers import inline_scripts, page_policy
 from gate.middleware import Gate
+from gate.organisation import address_in
 from gate.requests import safe_path
 from gate.sessions import LASTS_S, Sessions
 from gate.uploads import MOST_FILES
@@ -22,7 +23,7 @@ from pianistid_core.accounts import AccountFile, Role
 from pianistid_core.datasets.root import DataRoot
 
 PASSWORD = "canary battery staple"
-COOKIE = "pianistid_session"
+COOKIE = "pianistid_session"  # where no port is known
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
 
@@ -35,6 +36,11 @@ class Guarded:
     ada: dict[str, str]
     look: dict[str, str]
 
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie of a login: one of its own for each lab on a machine."""
+        return f"{COOKIE}_{self.lab.port}"
+
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
@@ -45,8 +51,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     lab = ServedLab(folder / "root", folder / "log")
     try:
         lab.wait()
+        name_of = f"{COOKIE}_{lab.port}"
         cookies = [
-            {COOKIE: lab.log_in(name, PASSWORD).cookies[COOKIE], "_streamlit_xsrf": "2|00000000|" + 32 * "0" + "|1"}
+            {name_of: lab.log_in(name, PASSWORD).cookies[name_of], "_streamlit_xsrf": "2|00000000|" + 32 * "0" + "|1"}
             for name in ("Ada", "Looker")
         ]
         yield Guarded(lab, file, *cookies)
@@ -54,7 +61,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         lab.end()
     log = lab.log.read_text()
     said = log + (folder / "root" / "audit" / "log.jsonl").read_text()
-    for secret in (PASSWORD, cookies[0][COOKIE], cookies[1][COOKIE]):
+    for secret in (PASSWORD, cookies[0][name_of], cookies[1][name_of]):
         assert secret not in said
     assert "Traceback" not in log, log
 
@@ -84,7 +91,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 )
 @pytest.mark.parametrize("cookie", [None, "forged", ""], ids=["no cookie", "forged", "empty"])
 def test_without_a_login_nothing_is_served(guarded: Guarded, method: str, path: str, cookie: str | None) -> None:
-    cookies = {} if cookie is None else {COOKIE: cookie}
+    cookies = {} if cookie is None else {guarded.cookie: cookie}
     answer = guarded.lab.request(method, path, headers={"Origin": guarded.lab.url}, cookies=cookies)
     assert answer.status == 401
     assert answer.text.count("\n") == 1 and "log in" in answer.text.lower()
@@ -93,7 +100,7 @@ def test_without_a_login_nothing_is_served(guarded: Guarded, method: str, path: 
 
 
 def test_a_cookie_that_is_sent_twice_is_nobodys(guarded: Guarded) -> None:
-    line = f"{COOKIE}=forged; {COOKIE}={guarded.ada[COOKIE]}"
+    line = f"{guarded.cookie}=forged; {guarded.cookie}={guarded.ada[guarded.cookie]}"
     assert guarded.lab.request("GET", "/runs", headers={"Cookie": line}).status == 401
 
 
@@ -117,7 +124,7 @@ def test_a_wrong_password_and_an_unknown_name_are_answered_alike(guarded: Guarde
     unknown = guarded.lab.log_in("Eve", "wrong horse battery")
     assert wrong.status == unknown.status == 401
     assert wrong.text.replace("Ada", "") == unknown.text.replace("Eve", "")
-    assert COOKIE not in wrong.cookies
+    assert guarded.cookie not in wrong.cookies
     script = guarded.lab.log_in('"><script>x</script>', "wrong horse battery")
     assert "<script" not in script.text
 
@@ -253,6 +260,13 @@ def test_an_unprotected_lab_is_not_served_to_others(tmp_path: Path, options: lis
     assert words in said and "Traceback" not in said
 
 
+def test_another_lab_on_this_machine_has_another_cookie(guarded: Guarded) -> None:
+    """Browsers keep cookies by host, not by port."""
+    token = guarded.ada[guarded.cookie]
+    assert guarded.lab.request("GET", "/runs", cookies={guarded.cookie: token, f"{COOKIE}_1": "another"}).status == 200
+    assert guarded.lab.request("GET", "/runs", cookies={f"{COOKIE}_1": token}).status == 401
+
+
 # --- without a server ------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +277,16 @@ def test_an_unprotected_lab_is_not_served_to_others(tmp_path: Path, options: lis
 def test_a_login_leads_nowhere_else(path: str) -> None:
     assert safe_path(path) == "/"
     assert safe_path("/runs?run=a%2Fb&x=1") == "/runs?run=a%2Fb&x=1"
+
+
+@pytest.mark.parametrize(("verified", "asked", "accepted"), [
+    (True, True, True), (False, False, False), (None, False, True), ("false", False, False), ("true", False, False),
+])  # fmt: skip
+def test_an_address_counts_when_the_provider_vouches_for_it(verified: object, asked: bool, accepted: bool) -> None:
+    said = {"is_logged_in": True, "email": "ada@example.org", "email_verified": verified}
+    assert bool(address_in(said)) is asked
+    assert bool(address_in(said, unverified=True)) is accepted
+    assert address_in({**said, "is_logged_in": "yes"}, unverified=True) is None
 
 
 class Clock:

@@ -172,7 +172,7 @@ def either_way(table: Table, lab: ServedLab, cookies: dict[str, str] | None, wha
 
 def with_accounts(table: Table, lab: ServedLab, file: AccountFile, n_names: int) -> None:
     """What a login is for: strangers, forgers, other roles, sessions that have ended, uploads."""
-    forged = [{}] + [{COOKIE: secrets.token_urlsafe(32)} for _ in range(n_names)]
+    forged = [{}] + [{f"{COOKIE}_{lab.port}": secrets.token_urlsafe(32)} for _ in range(n_names)]
     table.requests(
         "login: no cookie, or a forged one",
         ((f"{method} {path}", lab.request(method, path, cookies=cookies, length=0))
