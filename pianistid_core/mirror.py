@@ -186,11 +186,16 @@ def _note(run: Run, tracker: Tracker, *, whole: bool) -> None:
 
 
 def main(root_path: Path) -> int:
-    """Completes the copies of all runs of a data root, one after the other; gives how many could not be."""
+    """Completes the copies of all runs of a data root in its own store, one after the other; gives how many could not.
+
+    A run's folder may come from elsewhere, so nobody's server is spoken to because a folder names it: that is asked
+    for, on the page of MLflow.
+    """
     root, failed = DataRoot(root_path), 0
     for run in lacking(root):
         try:
-            catch_up(run, root)
+            if config_of(run).mlflow_cfg.tracking_uri is None:
+                catch_up(run, root)
         except PianistIDError as error:
             log.warning("the copy of run %s in MLflow is not whole: %s", run.id, error)
             failed += 1

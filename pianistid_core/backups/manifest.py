@@ -6,7 +6,7 @@ the totals. A backup that was cut off has no end, so it is never taken for a who
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -15,6 +15,7 @@ from pianistid_core.errors import ArchiveError
 from pianistid_core.strict_json import parse_json
 
 FORMAT = 1
+_LONGEST_LINE = 64 << 20  # the last one names all runs
 
 
 @dataclass(frozen=True)
@@ -65,42 +66,61 @@ def written(contents: Contents) -> Iterator[bytes]:
     yield _line({**names, "files": len(contents.entries), "bytes": contents.bytes})
 
 
-def read(lines: Iterable[bytes]) -> Contents:
-    """Reads the list.
+class Reading:
+    """A list of files that is read as it comes, in pieces; `take` is given them, `contents` makes the end of it.
 
-    Raises
-    ------
-    ArchiveError
-        When it is damaged, cut off, or of a later version of the program.
+    What is no list is refused at the first line that says so, so that reading one never takes more than a list would.
+    Both raise an ArchiveError when it is damaged, cut off, too long, or of a later version of the program.
     """
-    head: dict[str, Any] = {}
-    tail: dict[str, Any] = {}
-    entries: list[Entry] = []
-    for number, line in enumerate(lines):
+
+    def __init__(self, most_files: int) -> None:
+        self._most_files = most_files
+        self._rest = b""
+        self._head: dict[str, Any] = {}
+        self._tail: dict[str, Any] = {}
+        self._entries: list[Entry] = []
+
+    def take(self, piece: bytes) -> None:
+        """Reads the lines that are whole by now."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            raise ArchiveError("its list of files has a line longer than any backup's; it is damaged")
+        for line in lines:
+            self._read(line)
+
+    def contents(self) -> Contents:
+        """What the list says."""
+        if self._rest:
+            self._read(self._rest)
+        head, tail, entries = self._head, self._tail, self._entries
+        if not head or not tail:
+            raise ArchiveError("its list of files is cut off; copy or make it again")
+        if (tail.get("files"), tail.get("bytes")) != (len(entries), sum(entry.bytes for entry in entries)):
+            raise ArchiveError("its list of files does not add up to its totals; it is damaged")
+        made = head.get("made")
+        return Contents(
+            version=str(head.get("version", ""))[:80],
+            made=float(made) if isinstance(made, int | float) and 0 <= made < 9e9 else None,
+            runs=_names(tail, "runs"),
+            live=_names(tail, "live"),
+            splits=_names(tail, "splits"),
+            artifacts=str(head.get("artifacts", "")),
+            entries=tuple(entries),
+        )
+
+    def _read(self, line: bytes) -> None:
         said = _object(line)
-        if number == 0:
-            head = said
-            _check_head(head)
-        elif tail:
+        if not self._head:
+            _check_head(said)
+            self._head = said
+        elif self._tail:
             raise ArchiveError("its list of files goes on after its end; it is damaged")
-        elif "name" in said:
-            entries.append(_entry(said))
+        elif "name" not in said:
+            self._tail = said
+        elif len(self._entries) < self._most_files:
+            self._entries.append(_entry(said))
         else:
-            tail = said
-    if not head or not tail:
-        raise ArchiveError("its list of files is cut off; copy or make it again")
-    if (tail.get("files"), tail.get("bytes")) != (len(entries), sum(entry.bytes for entry in entries)):
-        raise ArchiveError("its list of files does not add up to its totals; it is damaged")
-    made = head.get("made")
-    return Contents(
-        version=str(head.get("version", ""))[:80],
-        made=float(made) if isinstance(made, int | float) and 0 <= made < 9e9 else None,
-        runs=_names(tail, "runs"),
-        live=_names(tail, "live"),
-        splits=_names(tail, "splits"),
-        artifacts=str(head.get("artifacts", "")),
-        entries=tuple(entries),
-    )
+            raise ArchiveError(f"its list names more than {self._most_files:,} files, which no backup has")
 
 
 def _line(data: dict[str, Any]) -> bytes:

@@ -7,25 +7,34 @@ from pathlib import Path
 from pianistid_core.atomic import write_atomically
 from pianistid_core.backups.rest import at_rest
 from pianistid_core.config import load_config, to_yaml
-from pianistid_core.errors import ConfigError
+from pianistid_core.errors import ConfigError, PianistIDError
+from pianistid_core.mirror import ENTRY_FILE
 from pianistid_core.names import MAX_CHARACTERS
-from pianistid_core.runs import CONFIG_FILE, REQUEST_FILE
+from pianistid_core.run_config import config_of
+from pianistid_core.runs import CONFIG_FILE, REQUEST_FILE, Run
 from pianistid_core.strict_json import parse_json
 
 _MOST_BYTES = 1 << 20
 
 
-def mend_run(folder: Path, *, renamed: bool) -> None:
-    """Makes a run's folder one of this machine; one that was `renamed` takes its name from its folder."""
-    state = _object(folder / "state.json")
-    if state is not None and (rewritten := at_rest(state)) is not None:
-        _write(folder / "state.json", rewritten)
+def mend_run(folder: Path, *, renamed: bool, with_store: bool) -> None:
+    """Makes a run's folder one of this machine; one that was `renamed` takes its name from its folder.
+
+    Which entry of MLflow is its copy stays said only where it came `with_store`, that of the data root it was in.
+    """
+    path = folder / "state.json"
+    if path.exists():
+        # What cannot be read here, such as one longer than any of ours, may still name a process to another reader.
+        rewritten = at_rest(_object(path) or {})
+        if rewritten is not None:
+            _write(path, rewritten)
+    if renamed or not (with_store and _is_in_store(folder)):
+        (folder / ENTRY_FILE).unlink(missing_ok=True)  # there it may be any run's, or somebody else's server asked
     if not renamed:
         return
     about = _object(folder / "run.json")
     if about is not None:
         _write(folder / "run.json", {**about, "experiment": folder.parent.name, "run": folder.name})
-    (folder / "mlflow.json").unlink(missing_ok=True)  # its entry there is of the run that has the name
     for name in (CONFIG_FILE, REQUEST_FILE):
         _rename_config(folder / name, folder.name)
 
@@ -36,6 +45,14 @@ def new_name(name: str, is_taken: Callable[[str], bool]) -> str:
     while is_taken(chosen := f"{name[: MAX_CHARACTERS - 8]}-{number}"):
         number += 1
     return chosen
+
+
+def _is_in_store(folder: Path) -> bool:
+    """Whether a run's config has its copy in the store of its data root, and on no server."""
+    try:
+        return config_of(Run(folder)).mlflow_cfg.tracking_uri is None
+    except PianistIDError:
+        return False
 
 
 def _rename_config(path: Path, name: str) -> None:

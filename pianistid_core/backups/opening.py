@@ -16,7 +16,7 @@ from pianistid_core.backups.manifest import Contents, Entry
 from pianistid_core.backups.packing import MOST_FILES
 from pianistid_core.datasets.archives import ArchiveLimits, ZipSource, shown
 from pianistid_core.errors import ArchiveError, ImportSourceError
-from pianistid_core.names import is_plain_name, twin_of
+from pianistid_core.names import is_plain_name
 from pianistid_core.strict_json import parse_json
 
 OnProgress = Callable[[int, int], None]
@@ -69,7 +69,10 @@ class Backup:
     def _listed(self) -> Contents:
         if self._zip.size(MANIFEST) > _MOST_LIST_BYTES:
             raise ArchiveError("its list of files is longer than any backup's")
-        contents = manifest.read(_lines(lambda write: self._zip.stream(MANIFEST, _MOST_LIST_BYTES, write)))
+        self._check_ratio(self._zip.size(MANIFEST))
+        reading = manifest.Reading(MOST_FILES)
+        self._zip.stream(MANIFEST, _MOST_LIST_BYTES, reading.take)
+        contents = reading.contents()
         names = {name for name in self._zip.names if name != MANIFEST}
         listed = {entry.name for entry in contents.entries}
         if len(listed) != len(contents.entries) or names != listed or self._zip.skipped or self._zip.n_hidden:
@@ -106,8 +109,6 @@ class Backup:
     def _check(self) -> None:
         self._check_ratio(self.contents.bytes)
         places = [place_of(entry.name) for entry in self.contents.entries]
-        if len({twin_of(entry.name) for entry in self.contents.entries}) != len(places):
-            raise ArchiveError("two of its files have names that some systems take for the same")
         # What it says of itself is shown, so it may only say what its files bear out.
         runs = {place.run_id for place in places if place.run_id is not None}
         splits = {place.unit.split("/")[2] for place in places if place.unit.startswith("references/data_splits/")}
@@ -170,13 +171,6 @@ def contents_of(path: Path) -> Contents:
     """What a backup says it holds, without reading its files. Raises: as `check_backup`."""
     with opened(path) as backup:
         return backup.contents
-
-
-def _lines(stream: Callable[[Callable[[bytes], object]], None]) -> Iterator[bytes]:
-    """The lines of a file that is given in pieces."""
-    pieces: list[bytes] = []
-    stream(pieces.append)
-    yield from b"".join(pieces).splitlines()
 
 
 def _named(path: Path, error: Exception) -> ArchiveError:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +30,7 @@ from pianistid_core.backups.store import copy_database
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ArchiveError, DataRootError, PianistIDError, RunError
 from pianistid_core.mlflow_store import local_store
+from pianistid_core.names import twin_of
 from pianistid_core.run_config import config_of
 from pianistid_core.runs import CONFIG_FILE, METRICS_FILE, Run, find_runs
 from pianistid_core.strict_json import parse_json
@@ -47,12 +48,16 @@ _LOOK_AGAIN = 20
 
 @dataclass
 class Packed:
-    """What is in the backup that was made; `left_out` names files and runs that cannot be in one, with the reason."""
+    """What is in the backup that was made; `left_out` names files and runs that cannot be in one, with the reason.
+
+    `twins` are names of which some systems take two for the same: it comes back whole only where this one does.
+    """
 
     path: Path
     contents: Contents
     bytes: int
     left_out: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
 
 def write_backup(
@@ -93,7 +98,8 @@ def write_backup(
         raise DataRootError(
             f"the backup {target} cannot be written: {error.strerror or error}; free space, or name another folder"
         ) from error
-    return Packed(target, packing.contents, target.stat().st_size, tuple(packing.left_out))
+    twins = tuple(_twins(entry.name for entry in packing.entries))
+    return Packed(target, packing.contents, target.stat().st_size, tuple(packing.left_out), twins)
 
 
 @dataclass
@@ -316,7 +322,11 @@ def _walk(folder: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for at, subfolders, files in os.walk(folder, followlinks=True):
-        status = os.stat(at)
+        try:
+            status = os.stat(at)
+        except OSError:  # it went away, or may not be looked into
+            subfolders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
             continue
@@ -325,6 +335,17 @@ def _walk(folder: Path) -> list[Path]:
         paths = (Path(at, name) for name in sorted(files) if not name.startswith("."))
         found += [path for path in paths if path.is_file()]
     return found
+
+
+def _twins(names: Iterable[str]) -> Iterator[str]:
+    known: dict[str, str] = {}
+    for name in names:
+        parts = name.split("/")
+        for n in range(1, len(parts) + 1):
+            path = "/".join(parts[:n])
+            if known.setdefault(twin_of(path), path) != path:
+                yield path
+                break
 
 
 def _size(path: Path) -> int:

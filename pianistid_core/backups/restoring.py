@@ -6,12 +6,13 @@ restoring the same backup again brings the rest.
 """
 
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pianistid_core.atomic import write_atomically
+from pianistid_core.atomic import flush_folder, replacing
 from pianistid_core.backups.layout import DATABASE, RECORDINGS, Part, Place, in_root, is_passing, place_of
 from pianistid_core.backups.manifest import Contents, Entry
 from pianistid_core.backups.moving import mend_run, new_name
@@ -20,13 +21,17 @@ from pianistid_core.backups.store import mend
 from pianistid_core.datasets.recordings import RecordingsTable
 from pianistid_core.datasets.root import DataRoot, read_recordings_file
 from pianistid_core.datasets.staging import Staging, staging_in
-from pianistid_core.errors import DataRootError, ImportSourceError
+from pianistid_core.errors import ArchiveError, DataRootError, ImportSourceError
+from pianistid_core.mirror import ENTRY_FILE
 from pianistid_core.mlflow_store import local_store
+from pianistid_core.names import twin_of
 
 _MARGIN = 64 << 20
 _NAMED = 5
 _PIECE = 1 << 20
-_STATE = "state.json"
+# What a run says of its process and of its copy in MLflow is of the place where it lies.
+_OF_ITS_PLACE = ("state.json", ENTRY_FILE)
+_MOST_SETTINGS_BYTES = 16 << 20
 
 
 @dataclass
@@ -86,11 +91,16 @@ def restore(
     with opened(path) as backup, staging_in(root) as staging:
         plan = _Plan(backup.contents, root, set(without), rename)
         plan.make()
+        _check_names(staging.folder, plan.names())
         _check_room(root, plan.bytes)
         _unpack(backup, staging, plan, on_progress)
         _mend(staging, plan, backup.contents)
+        recordings = _new_recordings(staging, root, plan)
+        _flush_folders(staging.folder)
         staging.place()
-        _put_beside(staging, root, plan)
+        if recordings is not None:
+            recordings()
+        _put_settings(staging, plan)
     return plan.report()
 
 
@@ -121,6 +131,11 @@ class _Plan:
                 f"({names}): restore runs under other names with --rename, leave music out with --without data, or "
                 "choose another data root"
             )
+
+    def names(self) -> Iterator[str]:
+        """The files that come in, by their paths in the root."""
+        for unit in (*self.new, *self.beside):
+            yield from (f"{unit.target}/{within}" if within else unit.target for _, within in unit.files)
 
     @property
     def bytes(self) -> int:
@@ -158,8 +173,10 @@ class _Plan:
         return (self.root.path / "mlflow" / "mlflow.db").exists() or (self.root.path / "mlflow" / "artifacts").exists()
 
     def _sort(self, unit: _Unit) -> None:
-        target = self._target(unit)
+        target = self.target(unit)
         there = target.exists()
+        if unit.place.part == "settings" and unit.bytes > _MOST_SETTINGS_BYTES and not unit.target.startswith("audit/"):
+            raise ArchiveError(f"{unit.target} of the backup has {unit.bytes} bytes, more than any settings have")
         if unit.place.part == "settings" and not there:
             self.beside.append(unit)
         elif unit.place.part == "settings":
@@ -177,7 +194,8 @@ class _Plan:
         else:
             self._differing.append(unit.place.run_id or unit.target)
 
-    def _target(self, unit: _Unit) -> Path:
+    def target(self, unit: _Unit) -> Path:
+        """Where a unit goes."""
         if unit.target.startswith("drafts/"):
             return self.root.drafts_dir / unit.target.removeprefix("drafts/")
         return self.root.path / unit.target
@@ -208,6 +226,8 @@ def _unpack(backup: Backup, staging: Staging, plan: _Plan, on_progress: OnProgre
                         on_progress(done, total)
 
                 backup.stream(entry, take)
+                file.flush()
+                os.fsync(file.fileno())
 
         return write
 
@@ -221,39 +241,89 @@ def _unpack(backup: Backup, staging: Staging, plan: _Plan, on_progress: OnProgre
 
 def _mend(staging: Staging, plan: _Plan, contents: Contents) -> None:
     """Makes what was true elsewhere true here: no process of another machine, no path of another folder."""
+    with_store = any(unit.target == DATABASE for unit in plan.new)
     for unit in plan.new:
         if unit.place.part == "runs":
-            mend_run(staging.folder / unit.target, renamed=unit.target != unit.place.unit)
+            mend_run(staging.folder / unit.target, renamed=unit.target != unit.place.unit, with_store=with_store)
         elif unit.place.part == "trash" and (folder := staging.folder / unit.target / "run").is_dir():
-            mend_run(folder, renamed=False)
+            mend_run(folder, renamed=False, with_store=with_store)
         elif unit.target == DATABASE:
             mend(staging.folder / unit.target, contents.artifacts, local_store(plan.root.path).artifacts)
 
 
-def _put_beside(staging: Staging, root: DataRoot, plan: _Plan) -> None:
-    """Settings, which are files of their own, and the table of recordings, into which what is new is merged."""
+def _new_recordings(staging: Staging, root: DataRoot, plan: _Plan) -> Callable[[], object] | None:
+    """What merges the backup's table of recordings into the one here, once both have been read; None without one.
+
+    Raises: DataRootError when either cannot be read.
+    """
+    if all(unit.target != RECORDINGS for unit in plan.beside):
+        return None
+    source = staging.folder / "beside" / RECORDINGS
+    known, table = set(root.recordings()), RecordingsTable(root)
+    try:
+        infos = read_recordings_file(source)
+    except DataRootError as error:
+        said = str(error).replace(str(source), f"{RECORDINGS} of the backup")
+        raise DataRootError(f"{said}; leave it out with --without data") from error
+    return lambda: table.merge(infos, known)
+
+
+def _put_settings(staging: Staging, plan: _Plan) -> None:
+    """Settings and logs, which are files of their own."""
     for unit in plan.beside:
-        source = staging.folder / "beside" / unit.place.unit
         if unit.target == RECORDINGS:
-            known = set(root.recordings())
-            RecordingsTable(root).merge(read_recordings_file(source), known)
             continue
-        target = plan._target(unit)
+        target = plan.target(unit)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, source.read_bytes())
+            with (staging.folder / "beside" / unit.place.unit).open("rb") as source, replacing(target) as file:
+                shutil.copyfileobj(source, file, _PIECE)
             target.chmod(0o600)
         except OSError as error:
             raise DataRootError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    """Whether a file system tells files apart by names that some systems take for the same, tried in a folder of it.
+
+    Raises
+    ------
+    ImportSourceError
+        When two of the files would be one there.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        parts = name.split("/")
+        for n in range(1, len(parts) + 1):
+            path = "/".join(parts[:n])
+            other = known.setdefault(twin_of(path), path)
+            if other.rpartition("/")[2] != parts[n - 1] and _are_one(folder, other.rpartition("/")[2], parts[n - 1]):
+                raise ImportSourceError(
+                    f"{other!a} and {path!a} of the backup are one name on the disk of {folder.parent}; restore it "
+                    "on a disk that tells them apart, or pack only one of them"
+                )
+
+
+def _are_one(folder: Path, one: str, other: str) -> bool:
+    (folder / one).touch()
+    try:
+        return (folder / other).exists()
+    finally:
+        (folder / one).unlink()
+
+
+def _flush_folders(folder: Path) -> None:
+    for at, _, _ in os.walk(folder):
+        flush_folder(Path(at))
 
 
 def _same(unit: _Unit, target: Path) -> bool:
     """Whether a unit is there with the same bytes; what a run says of its process does not count."""
     if not unit.files[0][1]:
         return target.is_file() and _digest(target) == unit.files[0][0].sha256
-    wanted = {within: entry for entry, within in unit.files if not within.endswith(_STATE)}
+    wanted = {within: entry for entry, within in unit.files if not within.endswith(_OF_ITS_PLACE)}
     within_root = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    there = {within for within in within_root if not within.endswith(_STATE) and not is_passing(within)}
+    there = {within for within in within_root if not within.endswith(_OF_ITS_PLACE) and not is_passing(within)}
     if there != set(wanted):
         return False
     if any((target / within).stat().st_size != entry.bytes for within, entry in wanted.items()):

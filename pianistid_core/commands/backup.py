@@ -84,7 +84,7 @@ def _backup(options: Namespace) -> int:
             on_progress=lambda done, total: shown.show("packing", done, total),
         )  # fmt: skip
     if options.json:
-        found = {**contents_data(packed.contents), "left_out": packed.left_out}
+        found = {**contents_data(packed.contents), "left_out": packed.left_out, "twins": packed.twins}
         say_json({"file": str(target), "packed_bytes": packed.bytes, **found})
         return 0
     say(f"{_held(packed.contents)} are in {target}, which is {packed.bytes / 1e6:,.1f} MB")
@@ -92,6 +92,8 @@ def _backup(options: Namespace) -> int:
         say(f"{_listed(packed.contents.live)}: still training, and packed at the last checkpoint")
     for one in packed.left_out[:20]:
         complain(f"left out: {one}")
+    for one in packed.twins[:20]:
+        complain(f"{one}: some disks take it for another name in the backup, which cannot be restored there")
     return 0
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pianistid_core.atomic import flush_folder
 from pianistid_core.datasets.archives import Skipped
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split, write_split
 from pianistid_core.errors import DataRootError, ImportSourceError
@@ -140,9 +141,11 @@ class Staging:
                     f"{len(differing)} of {len(self._units)} things to import are in {self.root.path} already, with "
                     f"other contents ({names}): import this source under another name with --name"
                 )
-            for unit in self._units:
-                if unit not in there:
-                    _move(self.folder / unit, self.root.path / unit)
+            placed = [unit for unit in self._units if unit not in there]
+            for unit in placed:
+                _move(self.folder / unit, self.root.path / unit)
+            for folder in {(self.root.path / unit).parent for unit in placed}:
+                flush_folder(folder)
         return there
 
 
