@@ -34,18 +34,19 @@ class Answer:
 
 
 class ServedLab:
-    """`streamlit run lab/Home.py` on a free port, with a log of its own."""
+    """`streamlit run lab/Home.py` on a free port, with a log of its own, started in a folder."""
 
-    def __init__(self, root: Path, log: Path, *options: str) -> None:
+    def __init__(self, root: Path, log: Path, *options: str, folder: Path = REPOSITORY) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.log = log
         environment = os.environ | {"PIANISTID_HOME": str(root), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "streamlit", "run", "lab/Home.py", "--server.port", str(self.port), *options]
+        command = [sys.executable, "-m", "streamlit", "run", str(REPOSITORY / "lab" / "Home.py")]
+        command += ["--server.port", str(self.port), *options]
         with log.open("ab") as said:
             self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
             )
 
     @property

@@ -2,8 +2,10 @@
 
 import logging
 import signal
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,6 +22,8 @@ from pianistid_core.errors import AccessError
 from pianistid_core.exposure import WITHOUT_LOGIN, allowed_hosts, is_exposed
 
 log = logging.getLogger(__name__)
+
+_THEME = Path(__file__).resolve().parents[2] / ".streamlit" / "config.toml"
 
 _MUST_BE_ON = {
     "server.enableCORS": "pages of other sites could then use the lab",
@@ -39,6 +43,7 @@ def gate(ticket: str) -> Middleware:
     Raises: AccessError when the lab may not be served as its settings say, or its accounts cannot be read.
     """
     _check_settings()
+    _take_theme(_THEME)
     address = config.get_option("server.address")
     named = [str(host) for host in config.get_option("server.allowedHosts")]
     hosts = allowed_hosts(address, named)
@@ -68,6 +73,19 @@ def _check_settings() -> None:
     for option, danger in _MUST_BE_OFF.items():
         if config.get_option(option):
             raise AccessError(f"{option} is set, and {danger}; leave it out")
+
+
+def _take_theme(path: Path) -> None:
+    """Sets what a file says about the looks and nothing else says: Streamlit reads it in its own folder alone."""
+    tables = [("theme", tomllib.loads(path.read_text(encoding="utf-8"))["theme"])]
+    while tables:
+        place, table = tables.pop()
+        for key, value in table.items():
+            name = f"{place}.{key}"
+            if isinstance(value, dict):
+                tables.append((name, value))
+            elif not config.is_manually_set(name):
+                config.set_option(name, value, str(path))
 
 
 @asynccontextmanager
