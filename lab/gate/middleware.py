@@ -6,9 +6,11 @@ along. What passes carries a ticket in a header that no browser can set, by whic
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
@@ -17,9 +19,11 @@ from gate.answers import answer, protecting, refuse
 from gate.login import Login
 from gate.requests import HEALTH, LOGIN, LOGOUT, UPLOAD, Refusal, Visit
 from gate.sessions import Sessions
-from gate.uploads import Uploads, belongs_to
+from gate.uploads import Uploads, in_time, ticket_of_page
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
+
+log = logging.getLogger(__name__)
 
 TICKET_HEADER = "x-pianistid-ticket"
 _LOOK_EVERY_S = 2.0
@@ -48,7 +52,7 @@ class Gate:
         self._base = base
         self._members = members
         self._login = Login(sessions, root, base, members=members)
-        self._uploads = Uploads()
+        self._uploads = Uploads(self._person_of_page)
         self._scripts = headers.inline_scripts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +108,7 @@ class Gate:
 
     async def _upload(self, visit: Visit, ticket: str, receive: Receive, send: Send) -> None:
         session, _, file = visit.path.removeprefix(UPLOAD).partition("/")
-        if not belongs_to(session, ticket, TICKET_HEADER):
+        if ticket_of_page(session, TICKET_HEADER) != ticket:
             await refuse(visit, Refusal(403, "this page is not open, or not yours; reload it"), receive, send)
             return
         if visit.method != "PUT":
@@ -115,8 +119,17 @@ class Gate:
         if problem is not None:
             await refuse(visit, Refusal(*problem), receive, send)
             return
-        with self._uploads.coming(session, file, size or 0):
-            await self._on(visit, receive, send)
+        try:
+            with self._uploads.coming(session, file, size or 0):
+                await self._on(visit, in_time(receive), send)
+        except ClientDisconnect:  # nobody is left to be answered
+            log.info("an upload was broken off")
+        except TimeoutError:
+            await refuse(visit, Refusal(408, "the upload came too slowly, or not at all; try again"), receive, send)
+
+    def _person_of_page(self, session: str) -> str | None:
+        person = self._sessions.person(ticket_of_page(session, TICKET_HEADER))
+        return person.name if person else None
 
     async def _socket(self, visit: Visit, ticket: str, receive: Receive, send: Send) -> None:
         """A page's socket, which is closed when its session ends."""

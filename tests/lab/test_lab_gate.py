@@ -1,6 +1,7 @@
 """The gate of a lab that is really served: who comes in, what is refused, and what nobody is told."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
+from streamlit import config
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -17,8 +19,8 @@ from gate.middleware import Gate
 from gate.organisation import address_in
 from gate.requests import safe_path
 from gate.sessions import LASTS_S, Sessions
-from gate.uploads import MOST_FILES
-from lab_visitor import PageSocket, ServedLab
+from gate.uploads import MOST_FILES, Uploads, in_time
+from lab_visitor import XSRF, PageSocket, ServedLab
 from pianistid_core.accounts import AccountFile, Role
 from pianistid_core.datasets.root import DataRoot
 
@@ -214,6 +216,22 @@ def test_uploads_are_bounded_before_they_are_read(guarded: Guarded) -> None:
     assert MOST_FILES > 1_000  # a folder of performances comes through
 
 
+def test_a_file_comes_once_at_a_time(guarded: Guarded) -> None:
+    with PageSocket(guarded.lab, guarded.ada) as page, socket.create_connection(("127.0.0.1", guarded.lab.port)) as put:
+        page.run()
+        cookies = "; ".join(f"{name}={value}" for name, value in page.cookies.items())
+        head = [
+            f"PUT /_stcore/upload_file/{page.session}/a-file HTTP/1.1", f"Host: 127.0.0.1:{guarded.lab.port}",
+            f"Origin: {guarded.lab.url}", f"Cookie: {cookies}", f"X-Xsrftoken: {page.cookies[XSRF]}",
+            "Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000000", "Expect: 100-continue",
+        ]  # fmt: skip
+        put.sendall("\r\n".join([*head, "", ""]).encode())
+        put.settimeout(60)
+        assert b" 100 " in put.recv(100)  # it has been let in, and is waited for
+        assert page.upload(guarded.lab, b"x").status == 409
+        assert page.upload(guarded.lab, b"x", file="another").status == 204
+
+
 @pytest.mark.parametrize("how", ["password", "remove", "log out"])
 def test_a_page_is_closed_when_its_persons_session_ends(guarded: Guarded, how: str) -> None:
     guarded.file.add("Guest", Role.RUN, PASSWORD)
@@ -287,6 +305,36 @@ def test_an_address_counts_when_the_provider_vouches_for_it(verified: object, as
     assert bool(address_in(said)) is asked
     assert bool(address_in(said, unverified=True)) is accepted
     assert address_in({**said, "is_logged_in": "yes"}, unverified=True) is None
+
+
+def test_one_person_leaves_others_room_in_however_many_pages() -> None:
+    whose = {"first": "Lou", "second": "Lou", "third": "Rob"}.get
+    uploads, large = Uploads(whose), config.get_option("server.maxUploadSize") << 20
+    with uploads.coming("first", "a", large), uploads.coming("second", "b", large):
+        assert uploads.problem("first", "a", 1) == (409, "this file is being uploaded already; wait until it is there")
+        problem = uploads.problem("second", "c", 2 << 20)
+        assert problem and problem[0] == 413 and "pages of one person" in problem[1]
+        assert uploads.problem("third", "c", large) is None
+    assert uploads.problem("second", "c", large) is None
+
+
+def test_an_upload_that_does_not_come_is_given_up() -> None:
+    sent = [b"x" * 10, b"x" * 10]
+
+    async def receive() -> Message:
+        if not sent:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": sent.pop(), "more_body": True}
+
+    async def upload(slowest: float) -> int:
+        timely, taken = in_time(receive, patience_s=0.05, slowest=slowest), 0
+        while True:
+            try:
+                taken += len((await timely())["body"])
+            except TimeoutError:
+                return taken
+
+    assert asyncio.run(asyncio.wait_for(upload(1.0), 20)) == 20  # what has come is no reason to wait longer at one time
 
 
 class Clock:
