@@ -83,7 +83,7 @@ def fit_to_show(config: RunConfig, root: DataRoot | None = None) -> RunConfig:
 def _parts(address: str) -> SplitResult | None:
     try:
         parts = urlsplit(address)
-        return parts if parts.scheme in ("http", "https") and parts.hostname else None
+        return parts if parts.scheme and parts.hostname else None
     except ValueError:
         return None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pianistid_core.errors import Fault
 from pianistid_core.fields import join_key
+from pianistid_core.masking import hides_password
 from pianistid_core.schema import option
 
 
@@ -323,6 +324,12 @@ class MlflowOptions:
         when=("use", (True,)),
         level="advanced",
     )
+
+    def cross_check(self, prefix: str) -> list[Fault]:
+        """An address that may hold a password in an odd place, which is not shown here either."""
+        problem = None if self.tracking_uri is None else hides_password(self.tracking_uri)
+        message = f"got an address that cannot be used: {problem}"
+        return [] if problem is None else [Fault(join_key(prefix, "tracking_uri"), message)]
 
 
 OptimiserOptions = SgdOptions | AdamOptions

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pianistid_core.__main__ import main
-from pianistid_core.config import to_yaml
+from pianistid_core.config import parse_config, to_yaml
 from pianistid_core.credentials import fit_to_show, keep_password, with_password, without_password
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import ConfigError
 from pianistid_core.mlflow_store import Store
 from pianistid_core.run_config import run_for
 from pianistid_core.run_filter import parse_filter
@@ -42,6 +43,8 @@ def holding(folder: Path) -> list[str]:
         ("https://ann@host", "https://ann@host"),
         ("https://host", "https://host"),
         ("http://ann:p:w@[::1]:5000", "http://ann@[::1]:5000"),
+        ("postgresql://ann:pw@host/db", "postgresql://ann@host/db"),
+        ("mysql+pymysql://ann:pw@host:3306/db?x=y", "mysql+pymysql://ann@host:3306/db?x=y"),
         ("sqlite:///a:b@c", "sqlite:///a:b@c"),
         ("http://[broken", "http://[broken"),
     ],
@@ -54,6 +57,19 @@ def test_the_password_leaves_the_address_and_comes_back_for_the_server(
     assert with_password(tmp_path, plain) == address
     assert Store(plain, tmp_path).uri == address
     assert with_password(tmp_path, "https://bob@host:5000/x") == "https://bob@host:5000/x"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://ann:12/c4nary@host:5000", "http://ann:1?c4nary@host", "http://host:5000/x?token=c4nary",
+        "http://host:c4nary", "postgresql://host/db?password=c4nary", " http://ann:12/c4nary@host",
+    ],
+)  # fmt: skip
+def test_an_address_with_a_password_where_none_belongs_is_no_setting(address: str) -> None:
+    with pytest.raises(ConfigError, match="tracking_uri") as refused:
+        parse_config({"mlflow_cfg": {"use": True, "tracking_uri": address}})
+    assert "c4nary" not in str(refused.value)
 
 
 def test_it_is_its_owners_alone_to_read_and_each_user_has_their_own(tmp_path: Path) -> None:
