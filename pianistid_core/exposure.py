@@ -16,7 +16,7 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 WITHOUT_LOGIN = (
     "the lab can be reached from other machines and would ask nobody for a password: add an account with "
     "`pianistid access add NAME --role administer`, set up the organisation's login in .streamlit/secrets.toml, or "
-    "serve it on --address 127.0.0.1"
+    "serve it for this machine alone with `pianistid lab --address 127.0.0.1`"
 )
 
 

@@ -185,6 +185,8 @@ def test_a_download_is_made_when_its_button_is_pressed() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".download_button"):
                 given = {one.arg: one.value for one in node.keywords}.get("data") or node.args[1]
+                if isinstance(given, ast.Call) and ast.unparse(given.func) == "acts.handing_out":
+                    given = given.args[-1]  # which asks for the role once more when the button is pressed
                 later = isinstance(given, ast.Lambda) or (isinstance(given, ast.Name) and given.id in functions)
                 assert later, f"{path}:{node.lineno}"
                 seen += 1

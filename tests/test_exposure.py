@@ -55,6 +55,7 @@ def test_the_command_does_not_expose_a_lab_that_asks_nobody(
     said = capsys.readouterr()
     assert said.out == ""
     assert "would ask nobody for a password" in said.err and "pianistid access add" in said.err
+    assert "`pianistid lab --address 127.0.0.1`" in said.err
 
 
 def test_the_command_wants_both_parts_of_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ class Visit:
         # Browsers keep cookies by host and not by port; two labs of one machine must not log each other out.
         _, port = scope.get("server") or ("", None)
         self.cookie = f"{COOKIE}_{port}" if port else COOKIE
+        self.browser_cookie = self.cookie.replace("session", "browser")
 
     @property
     def is_closed(self) -> bool:
@@ -80,7 +81,7 @@ class Visit:
             return Refusal(
                 403,
                 "this lab does not answer to the host name it was asked by; use an address that it printed when it "
-                "started, or start it with --host NAME",
+                "started, or start it with `pianistid lab --host NAME`",
             )
         origins = self.connection.headers.getlist("origin")
         if any(not _is_same(origin, self.host) for origin in origins):
