@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+import streamlit as st
+
 import state
 import who
 from guard import whole
@@ -18,6 +20,7 @@ from pianistid_core import audit
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import AccessError, DataRootError, PianistIDError
+from refusals import Refusals
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -39,7 +42,17 @@ class Act:
         if not self.what or self.root is None:
             return
         ended: audit.Ended = "refused" if why else "begun" if begun else "done"
+        if why:
+            said = _refusals().line((self.root.path, self.who), why)
+            if said is None:
+                return
+            why = said
         audit.note(self.root, self.who, self.what, about, where=audit.LAB, ended=ended, why=why, **details)
+
+
+@st.cache_resource(show_spinner=False)
+def _refusals() -> Refusals:
+    return Refusals()
 
 
 _NOW: ContextVar[Act | None] = ContextVar("act", default=None)
