@@ -79,6 +79,8 @@ class Tracker:
         def send() -> None:
             from mlflow.entities import Metric
 
+            if epoch in self._epochs:  # sent late, when the entry has said which it has
+                return
             metrics = [Metric(key, value, now, epoch) for key, value in numbers.items()]
             self._client.log_batch(self.run_id, metrics=metrics)
             self._epochs.add(epoch)

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,6 +304,11 @@ class FlakyClient:
     def log_batch(self, run_id: str, metrics: Any) -> None:
         self._take([(metric.key, metric.value, metric.step) for metric in metrics])
 
+    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+        if self.down:
+            raise ConnectionResetError("peer")
+        return [SimpleNamespace(step=step) for batch in self.got for name, _, step in batch if name == key]
+
     def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
         self._take((folder, Path(path).name))
 
@@ -337,6 +343,19 @@ def test_a_server_that_dies_costs_one_warning_and_one_that_returns_gets_the_rest
         ("model", "kept.pth"),
         "FINISHED",
     ]
+
+
+def test_epochs_that_could_not_be_asked_for_at_first_are_sent_once() -> None:
+    client = FlakyClient()
+    Tracker(client, "id", where="http://there").log_epoch({"train_loss": 3.0}, 1)
+    client.down = True
+    tracker = Tracker(client, "id", where="http://there")
+    tracker.remember_epochs()
+    for epoch in (1, 2):
+        tracker.log_epoch({"train_loss": 3.0}, epoch)
+    client.down = False
+    tracker.end("FINISHED")
+    assert client.got == [[("train_loss", 3.0, 1)], [("train_loss", 3.0, 2)], "FINISHED"]
 
 
 def test_a_server_that_stays_dead_costs_a_warning_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
