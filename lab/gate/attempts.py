@@ -12,9 +12,10 @@ _LONGEST_S = 300.0
 _FORGOTTEN_S = 3600.0
 _MOST = 10_000
 # How many failures pass before waiting begins: of one name from one address, of one address, of one name from anywhere.
-# The last is generous, so that a stranger cannot keep somebody out for long by failing in that person's name.
-_FREE = {"both": 5, "address": 20, "name": 50}
-_LONGEST_OF = {"both": _LONGEST_S, "address": _LONGEST_S, "name": 30.0}
+# The last is generous, so that a stranger cannot keep somebody out for long by failing in that person's name. A browser
+# that has logged in by a name before is counted by itself, so that strangers cannot keep it out at all.
+_FREE = {"both": 5, "browser": 5, "address": 20, "name": 50}
+_LONGEST_OF = {"both": _LONGEST_S, "browser": _LONGEST_S, "address": _LONGEST_S, "name": 30.0}
 
 
 @dataclass
@@ -32,30 +33,41 @@ class Attempts:
         self._lock = threading.Lock()
         self._failures: OrderedDict[tuple[str, ...], _Failures] = OrderedDict()
 
-    def begin(self, name: str, address: str) -> float:
+    def begin(self, name: str, address: str, browser: str = "") -> float:
         """Counts a try as failed until it is known to be good; gives the seconds to wait when it may not be made yet.
 
-        It is counted before the password is looked at, so that many tries at once gain nothing.
+        It is counted before the password is looked at, so that many tries at once in one name gain nothing. Of an
+        address it counts when it has failed: a class behind one address logs in at once. `browser` is what is known of
+        one that has logged in by this name before.
         """
         now = self._clock()
         with self._lock:
-            keys = _keys(name, address)
+            keys = _keys(name, address, browser)
             waits = max((self._failures[key].waits_until for key in keys if key in self._failures), default=0.0) - now
             if waits > 0:
                 return waits
             for key in keys:
-                self._count(key, now)
+                if key[0] != "address":
+                    self._count(key, now)
         return 0.0
 
-    def succeeded(self, name: str, address: str) -> None:
-        """Forgets the failures of a name from an address, and takes back what `begin` counted of the others."""
+    def failed(self, name: str, address: str, browser: str = "") -> None:
+        """Counts a try that has failed, or that nobody waited for, against the address that it came from."""
+        now = self._clock()
         with self._lock:
-            for key in _keys(name, address):
+            for key in _keys(name, address, browser):
+                if key[0] == "address":
+                    self._count(key, now)
+
+    def succeeded(self, name: str, address: str, browser: str = "") -> None:
+        """Forgets the failures of a name from an address, and takes back what `begin` counted of the name."""
+        with self._lock:
+            for key in _keys(name, address, browser):
                 found = self._failures.get(key)
-                if found is None:
+                if found is None or key[0] == "address":
                     continue
                 found.number -= 1
-                if key[0] == "both" or found.number <= 0:
+                if key[0] in ("both", "browser") or found.number <= 0:
                     del self._failures[key]
 
     def __len__(self) -> int:
@@ -75,8 +87,10 @@ class Attempts:
             self._failures.popitem(last=False)
 
 
-def _keys(name: str, address: str) -> tuple[tuple[str, ...], ...]:
+def _keys(name: str, address: str, browser: str) -> tuple[tuple[str, ...], ...]:
     name, near = name.strip().casefold()[:200], _neighbourhood(address)
+    if browser:
+        return (("browser", name, browser),)
     return ("both", name, near), ("address", near), ("name", name)
 
 

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 TICKET_HEADER = "x-pianistid-ticket"
 _LOOK_EVERY_S = 2.0
+_OPEN_BEHIND_PROXY = (
+    "this was passed on by a proxy, and the lab, which has no accounts, would let in everybody whom it passes on; add "
+    "one with `pianistid access add NAME --role administer`, or open the lab on its own machine"
+)
 
 
 class Gate:
@@ -61,6 +65,8 @@ class Gate:
             return
         visit = Visit(_without_ticket(scope), self._base)
         refusal = visit.refusal(self._hosts)
+        if refusal is None and visit.is_passed_on and not self._sessions.asks():
+            refusal = Refusal(403, _OPEN_BEHIND_PROXY)
         if refusal is None and visit.is_closed:
             refusal = Refusal(404, "there is nothing here")
         if refusal is not None:

@@ -40,13 +40,21 @@ class Visit:
         self.is_socket = scope["type"] == "websocket"
         self.method = "GET" if self.is_socket else str(scope["method"]).upper()
         self.host = self.connection.headers.get("host", "")
-        self.is_secure = scope.get("scheme") in ("https", "wss")
+        # A proxy says so, and whoever else does harms nobody but himself: his cookie does not come back over http.
+        told = self.connection.headers.get("x-forwarded-proto", "")
+        self.is_secure = scope.get("scheme") in ("https", "wss") or told == "https"
         client = scope.get("client")
         self.address = str(client[0]) if client else ""
         # Browsers keep cookies by host and not by port; two labs of one machine must not log each other out.
         _, port = scope.get("server") or ("", None)
         self.cookie = f"{COOKIE}_{port}" if port else COOKIE
         self.browser_cookie = self.cookie.replace("session", "browser")
+
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether it says that a proxy has passed it on, so that it may come from anywhere."""
+        names = self.connection.headers.keys()
+        return any(name in ("forwarded", "via", "x-real-ip") or name.startswith("x-forwarded-") for name in names)
 
     @property
     def is_closed(self) -> bool:

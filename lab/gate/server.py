@@ -1,6 +1,7 @@
 """The gate of the server that Streamlit is about to run, from its settings; and how that server ends."""
 
 import logging
+import os
 import signal
 import tomllib
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.middleware import Middleware
 from streamlit import config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import housekeeping
 from gate import organisation, sessions
@@ -94,9 +96,21 @@ async def ends_quietly(_app: Any) -> AsyncIterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM):
         server = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(server, uvicorn.Server):
+            _believe_only_named_proxies(server)
             signal.signal(number, _ending(server))
     async with housekeeping.kept():
         yield
+
+
+def _believe_only_named_proxies(server: uvicorn.Server) -> None:
+    """Lets only proxies that $FORWARDED_ALLOW_IPS names say whom a request comes from.
+
+    Uvicorn else believes whatever runs on this machine, and a proxy that passes its visitors' headers on as they are
+    would let each of them choose the address under which failed logins are counted.
+    """
+    app = server.config.loaded_app
+    if isinstance(app, ProxyHeadersMiddleware) and not os.environ.get("FORWARDED_ALLOW_IPS"):
+        app.trusted_hosts = ProxyHeadersMiddleware(app.app, trusted_hosts=[]).trusted_hosts
 
 
 def _ending(server: uvicorn.Server) -> Any:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -13,15 +14,18 @@ from streamlit import config
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gate import browsers
 from gate.attempts import Attempts
 from gate.headers import inline_scripts, page_policy
 from gate.middleware import Gate
 from gate.organisation import address_in
+from gate.refused_logins import RefusedLogins
 from gate.requests import safe_path
 from gate.sessions import LASTS_S, Sessions
 from gate.uploads import MOST_FILES, Uploads, in_time
 from lab_visitor import XSRF, PageSocket, ServedLab
 from pianistid_core.accounts import AccountFile, Role
+from pianistid_core.audit import entries
 from pianistid_core.datasets.root import DataRoot
 
 PASSWORD = "canary battery staple"
@@ -401,11 +405,113 @@ def test_who_fails_waits_longer_each_time_and_a_success_forgets_it() -> None:
 
 def test_many_names_from_one_address_wait_too_and_memory_is_bounded() -> None:
     attempts = Attempts(Clock())
-    waits = [attempts.begin(f"name-{number}", f"2001:db8::{number:x}") for number in range(1, 40)]
+    waits = []
+    for number in range(1, 40):
+        waits.append(attempts.begin(f"name-{number}", f"2001:db8::{number:x}"))
+        attempts.failed(f"name-{number}", f"2001:db8::{number:x}")
     assert waits[:20] == [0.0] * 20 and waits[20] > 0  # one household's half of the address
     for number in range(20_000):
         attempts.begin(f"name-{number}", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(attempts) <= 10_000
+
+
+def test_a_class_behind_one_address_logs_in_at_once_and_strangers_keep_out_no_known_browser() -> None:
+    attempts = Attempts(Clock())
+    assert [attempts.begin(f"name-{number}", "10.0.0.1") for number in range(40)] == [0.0] * 40
+    for number in range(100):
+        attempts.begin("Ada", f"10.1.0.{number}")
+        attempts.failed("Ada", "10.0.0.1")
+    assert attempts.begin("Ada", "10.0.0.1") > 0 and attempts.begin("Ada", "10.2.0.1") > 0
+    waits = [attempts.begin("Ada", "10.0.0.1", "known") for _ in range(7)]
+    assert waits[:5] == [0.0] * 5 and waits[6] > 0  # which guesses no more than another
+    attempts.succeeded("Ada", "10.0.0.1", "known")
+    assert attempts.begin("Ada", "10.0.0.1", "known") == 0
+
+
+def test_a_browser_is_known_to_one_account_until_it_has_another_password(tmp_path: Path) -> None:
+    file = AccountFile(tmp_path / "access.json")
+    ada, _ = file.add("Ada", Role.LOOK, PASSWORD), file.add("Bela", Role.LOOK, PASSWORD)
+    given = browsers.mark(ada)
+    assert browsers.known(file.read(), "ada", given) and "Ada" not in given
+    assert not browsers.known(file.read(), "Bela", given)
+    assert not any(browsers.known(file.read(), "Ada", forged) for forged in ("", ".", "é", given[:-1], f"0{given}"))
+    file.set_password("Ada", "another battery staple")
+    assert not browsers.known(file.read(), "Ada", given)
+
+
+def test_failed_logins_are_told_of_now_and_then() -> None:
+    clock = Clock()
+    refused = RefusedLogins(clock)
+    assert [refused.count("Ada") for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert [refused.count(None) for _ in range(3)] == [1, 0, 0]
+    clock.now += 3600
+    assert refused.count("Ada") == 5
+
+
+class Door:
+    """A gate of its own, to which the form of a login is sent."""
+
+    def __init__(self, folder: Path, *, asks: bool = True) -> None:
+        self.file = AccountFile(folder / "access.json")
+        if asks:
+            self.file.add("Ada", Role.LOOK, PASSWORD)
+        self.root = DataRoot(folder)
+        sessions = Sessions(self.file, asks=asks)
+        self.gate = Gate(self._page, sessions=sessions, root=self.root, hosts=["localhost"])
+
+    async def _page(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def log_in(
+        self, name: str, password: str, address: str, *, gone: bool = False, **headers: str
+    ) -> tuple[int, str]:
+        """The status and the cookies of the answer."""
+        told: list[Message] = [
+            {"type": "http.request", "body": urlencode({"name": name, "password": password}).encode()}
+        ]
+        told += [{"type": "http.disconnect"}] if gone else []
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            if not told:
+                await asyncio.Event().wait()
+            return told.pop(0)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        given = {"host": "localhost", "content-type": "application/x-www-form-urlencoded"} | headers
+        pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in given.items()]
+        scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": pairs}
+        await self.gate({**scope, "scheme": "http", "client": (address, 1)}, receive, send)
+        cookies = [value.decode().partition(";")[0] for key, value in sent[0]["headers"] if key == b"set-cookie"]
+        return sent[0]["status"], "; ".join(cookies)
+
+
+def test_many_logins_at_once_wait_in_a_line_that_has_an_end_and_who_is_known_passes_it(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+
+    async def crowd() -> tuple[list[int], int]:
+        _, cookies = await door.log_in("Ada", PASSWORD, "10.0.0.9")
+        strangers = [asyncio.create_task(door.log_in(f"name-{n}", PASSWORD, "10.0.0.1", gone=n > 1)) for n in range(60)]
+        await asyncio.sleep(0)
+        known, _ = await door.log_in("Ada", PASSWORD, "10.0.0.1", cookie=cookies)
+        return [status for status, _ in await asyncio.gather(*strangers)], known
+
+    begun = time.monotonic()
+    statuses, known = asyncio.run(crowd())
+    assert time.monotonic() - begun < 15  # nothing is worked out for whoever has gone
+    assert known == 303 and statuses.count(503) == 20 and set(statuses) == {401, 503}
+    refused = [entry for entry in entries(door.root) if entry.ended == "refused"]
+    assert [(entry.who, entry.what) for entry in refused] == [("somebody", "log in")]
+    assert PASSWORD not in str(refused)
+
+
+@pytest.mark.parametrize("name", ["forwarded", "x_forwarded_for", "x_forwarded_host", "via", "x_real_ip"])
+def test_an_open_lab_serves_nobody_whom_a_proxy_passes_on(tmp_path: Path, name: str) -> None:
+    status, _ = asyncio.run(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1", **{name: "10.0.0.1"}))
+    assert status == 403
+    assert asyncio.run(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1"))[0] == 200
 
 
 @pytest.mark.parametrize(("role", "lets_through"), [(Role.LOOK, 1), (Role.RUN, 1), (Role.ADMINISTER, 2)])
@@ -447,8 +553,8 @@ def test_the_policy_runs_the_servers_scripts_and_no_others() -> None:
 
 def test_tries_do_not_hold_up_the_lab(guarded: Guarded) -> None:
     """Failures of one address are slowed down by an answer, never by keeping a request waiting."""
-    for _ in range(8):
-        answer = guarded.lab.log_in("Guest", "wrong horse battery", **{"X-Forwarded-For": "203.0.113.9"})
+    for number in range(8):  # whom nobody has named as a proxy cannot choose another address each time
+        answer = guarded.lab.log_in("Guest", "wrong horse battery", **{"X-Forwarded-For": f"203.0.113.{number}"})
         if answer.status == 429:
             break
     assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1
