@@ -57,8 +57,9 @@ def start_demo_data(root: DataRoot) -> None:
 def start_run(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
     """Starts training in the background, here or on a cluster, and keeps who did.
 
-    Raises: PianistIDError when the split or the run's folder is not right.
+    Raises: PianistIDError when the split or the run's folder is not right, or its person may not write there.
     """
+    acts.refuse_outside(config, root)
     run = launch.start(config, root, cluster=cluster)
     remember_starter(run, who.me().name)
     return run

@@ -18,8 +18,10 @@ import who
 from guard import whole
 from pianistid_core import audit
 from pianistid_core.accounts import Role
+from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import AccessError, DataRootError, PianistIDError
+from pianistid_core.run_config import leads_outside
 from refusals import Refusals
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,15 @@ def refuse(why: str, about: str = "") -> None:
 def refusal(role: Role) -> str:
     """Why the person of this session may not do what needs a role."""
     return f"this needs the role {role.label!r}, and yours is {who.me().role.label!r}; ask whoever administers this lab"
+
+
+def refuse_outside(config: RunConfig, root: DataRoot) -> None:
+    """Raises: AccessError when a config writes outside of the data root, and its person does not administer."""
+    keys = [] if who.may(Role.ADMINISTER) else leads_outside(config, root)
+    if keys:
+        raise AccessError(
+            f"{' and '.join(keys)} leads outside of the data root: {refusal(Role.ADMINISTER)}, or empty it"
+        )
 
 
 def allowed(role: Role, help: str = "", *, off: bool = False) -> dict[str, Any]:

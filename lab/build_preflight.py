@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+import acts
 import jobs
 import state
 from components.figures import show_figures
@@ -50,8 +51,11 @@ def start(config: RunConfig, *, compare: bool = False) -> None:
     """Runs the preflight of a config in the background, for the draft of this session.
 
     With `compare` it also measures a step as the reference computes it, and fast, for which a network is compiled.
+
+    Raises: AccessError when the config leads outside of the data root, and its person does not administer.
     """
     root, store, draft_id = state.data_root(), state.draft_store(), state.draft().id
+    acts.refuse_outside(config, root)
     running = jobs.find(job_key(draft_id))
     if running is not None and running.running:
         return

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
+import actions
 import acts
 import build_preflight
 import build_start
@@ -48,7 +49,7 @@ def _compare() -> None:
     state.refresh_draft()
     config, _ = build_start.check()
     if config is not None:
-        build_preflight.start(config, compare=True)
+        actions.attempt(lambda: build_preflight.start(config, compare=True))
 
 
 def draw(config: RunConfig | None, tried: build_preflight.Standing) -> None:

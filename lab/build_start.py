@@ -90,6 +90,7 @@ def _start(config: RunConfig) -> None:
 
 
 def _queue(config: RunConfig) -> None:
+    acts.refuse_outside(config, state.data_root())
     _refuse_taken(config)
     queue = cached.run_queue(state.data_root())
     (entry,) = queue.add([config], cluster=cluster_view.chosen_cluster(state.data_root()))
@@ -107,6 +108,8 @@ def _queue_sweep(config: RunConfig) -> None:
     if not found.runs:
         acts.refuse("the sweep has faults or is empty; look at it again")
         return
+    for run in found.runs:
+        acts.refuse_outside(run, state.data_root())
     cluster = cluster_view.chosen_cluster(state.data_root())
     added = cached.run_queue(state.data_root()).add(found.runs, cluster=cluster)
     _sign(found.runs)

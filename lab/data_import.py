@@ -72,13 +72,13 @@ def draw_import(root: DataRoot) -> None:
         st.write("A zip, a folder, or a CSV with the columns file and pianist.")
         st.text_input(
             "Path", key=_PATH, label_visibility="collapsed", placeholder="/music/pianists",
-            **acts.allowed(Role.RUN, "It is read where it lies; nothing there is changed."),
+            **acts.allowed(Role.ADMINISTER, "It is read where it lies; nothing there is changed."),
         )  # fmt: skip
         st.button(
             "Import the path", key="import_from", icon=":material/drive_folder_upload:", on_click=import_path,
             args=(root,),
             **acts.allowed(
-                Role.RUN, "Files that cannot be read are left out and listed; the rest comes in.", off=busy
+                Role.ADMINISTER, "Files that cannot be read are left out and listed; the rest comes in.", off=busy
             ),
         )  # fmt: skip
 
@@ -106,9 +106,9 @@ def _progress(root: DataRoot) -> None:
             )  # fmt: skip
 
 
-@acting(Role.RUN, "import")
+@acting(Role.ADMINISTER, "import")
 def import_path(root: DataRoot) -> None:
-    """Imports what lies at the path that was typed, in the background."""
+    """Imports what lies at the path that was typed, in the background; it may be any folder of the server."""
     where = str(st.session_state.get(_PATH) or "").strip()
     if not where:
         acts.refuse("give the path of a zip, a folder or a CSV")

@@ -22,6 +22,29 @@ def run_for(config: RunConfig, root: DataRoot) -> Run:
     return Run(folder.absolute() / config.experiment / config.run)
 
 
+def leads_outside(config: RunConfig, root: DataRoot) -> list[str]:
+    """The keys by which a config writes to a folder or a local database outside of the data root."""
+    keys = []
+    if config.checkpoint_cfg.checkpoint_dir and not _is_in(root, config.checkpoint_cfg.checkpoint_dir):
+        keys.append("checkpoint_cfg.checkpoint_dir")
+    address = config.mlflow_cfg.tracking_uri
+    if config.mlflow_cfg.use and address is not None:
+        scheme, sign, rest = address.strip().partition("://")
+        is_local = not sign or rest.startswith("/") or scheme.lower().startswith(("sqlite", "file"))
+        path = address.removeprefix("sqlite:///")
+        if is_local and (path == address or "?" in path or not _is_in(root, path)):
+            keys.append("mlflow_cfg.tracking_uri")
+    return keys
+
+
+def _is_in(root: DataRoot, path: str) -> bool:
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # a home of nobody, links in a ring, a character of no file system
+        return False
+    return any(place.is_relative_to(home.resolve()) for home in (root.path, root.checkpoints_dir.parent))
+
+
 def find_run(name: str | Path, root: DataRoot) -> Run:
     """The run that "experiment/run", a run folder or a .pth file in one means.
 

@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import acts
+import build_start
 import settings
 import state
 import who
@@ -25,6 +26,7 @@ from pianistid_core.accounts import AccountFile, Person, Role
 from pianistid_core.audit import entries, note
 from pianistid_core.backups.packing import write_backup
 from pianistid_core.backups.shelf import place_for
+from pianistid_core.config import load_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import AccessError, DataRootError
 from pianistid_core.places import Cluster, save_cluster, saved_cluster
@@ -357,6 +359,45 @@ def test_what_is_queued_and_taken_out_names_who_did_it(demo_root: DataRoot, monk
         ("Rita", "queue add", entry.run_id, "done"),
     ]  # fmt: skip
     queue.unpause()
+
+
+def test_a_config_that_leads_outside_is_for_who_administers(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [Role.RUN]
+    monkeypatch.setattr(who, "me", lambda: Person("Rita", mine[0]))
+    monkeypatch.setattr(who, "may", lambda role: mine[0] >= role)
+    monkeypatch.setattr(state, "data_root", lambda: root)
+    monkeypatch.setattr(state, "refresh_draft", lambda: None)
+    monkeypatch.setattr(state, "notify", lambda said: None)
+    said: list[str] = []
+    monkeypatch.setattr(state, "complain", said.append)
+    inside = f"sqlite:///{root.path}/mlflow/own.db"
+    for key, value, fine in (
+        ("checkpoint_cfg.checkpoint_dir", str(tmp_path / "outside"), False),
+        ("checkpoint_cfg.checkpoint_dir", f"{root.path}/../outside", False),
+        ("checkpoint_cfg.checkpoint_dir", "~", False),
+        ("checkpoint_cfg.checkpoint_dir", str(root.path / "own"), True),
+        ("mlflow_cfg.tracking_uri", f"sqlite:///{tmp_path}/x.db", False),
+        ("mlflow_cfg.tracking_uri", f"{inside}?/../../../x.db", False),
+        ("mlflow_cfg.tracking_uri", f"file://{tmp_path}/runs", False),
+        ("mlflow_cfg.tracking_uri", str(tmp_path), False),
+        ("mlflow_cfg.tracking_uri", inside, True),
+        ("mlflow_cfg.tracking_uri", "http://127.0.0.1:9", True),
+    ):
+        config = load_config("demo.yaml", overrides=["mlflow_cfg.use=true", f"{key}='{value}'"])
+        monkeypatch.setattr(build_start, "check", lambda config=config: (config, []))
+        mine[0] = Role.ADMINISTER
+        acts.refuse_outside(config, root)
+        mine[0] = Role.RUN
+        if fine:
+            acts.refuse_outside(config, root)
+            continue
+        for act in (build_start.start, build_start.queue_one, build_start.preflight):
+            said.clear()
+            act()
+            assert said and key in said[0] and "administer" in said[0], (value, act)
+    assert not RunQueue(root).entries() and not (tmp_path / "outside").exists()
 
 
 def first(value: str | list[str]) -> str:
