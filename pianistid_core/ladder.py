@@ -21,7 +21,8 @@ _MARK = "PIANISTID_RUN"
 _GONE_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.5
 _MOMENT_S = 0.02
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""The signal that nothing withstands, or, on Windows, what stands for it there."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def apart() -> dict[str, str]:
 def is_marked(path: Path, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this process was started as one of a run's, by whoever sees to its end."""
     return environ.get(_MARK) == _mark(path)
+
+
+def is_of(path: Path, process: ProcessIdentity) -> bool:
+    """Whether another process bears a run's mark; one in a person's terminal or notebook bears none."""
+    try:
+        return _mark_of(psutil.Process(process.pid)) == _mark(path)
+    except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
+        return False
 
 
 def _mark(path: Path) -> str:
@@ -98,7 +107,7 @@ class Family:
         deadline = time.monotonic() + _GONE_WITHIN_S
         while (left := self.members()) and time.monotonic() < deadline:
             for member in left:
-                member.signal(_KILL)
+                member.signal(KILL)
             while any(one.alive() for one in left) and time.monotonic() < deadline:
                 time.sleep(_MOMENT_S)
 

@@ -8,6 +8,7 @@ trainer without a supervisor (that was killed, or there was none) whoever asks i
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.credentials import fit_to_show
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
-from pianistid_core.ladder import Family, Ladder, Patience, apart, marked
+from pianistid_core.ladder import KILL, Family, Ladder, Patience, apart, is_of, marked
 from pianistid_core.mirror import settle_run
 from pianistid_core.places import Cluster, checked, cluster_of, require_free, set_place
 from pianistid_core.processes import ProcessIdentity
@@ -36,6 +37,8 @@ _TO_CLOSE = Patience(10.0, 15.0)
 _LOOK_EVERY_S = 0.5
 _TRIES = 5
 _END = "--end"
+_START = "--start"
+_GONE_WITHIN_S = 5.0
 
 
 def start(config: RunConfig, root: DataRoot, *, cluster: Cluster | None = None) -> Run:
@@ -72,8 +75,9 @@ def _start(config: RunConfig, root: DataRoot, cluster: Cluster | None, *, make: 
             run.save_text(REQUEST_FILE, to_yaml(config))
             set_place(run, cluster, anew=anew)
             run.clear_stop()
-            run.set_state("queued", STARTING, epochs=config.epochs)
-    _spawn(run, root)
+            token = secrets.token_hex(8)
+            run.set_state("queued", STARTING, epochs=config.epochs, start=token)
+    _spawn(run, root, token=token)
     return run
 
 
@@ -104,9 +108,11 @@ def start_claimed(
     return _spawn(run, root, claim)
 
 
-def _spawn(run: Run, root: DataRoot, claim: Path | None = None) -> "subprocess.Popen[bytes]":
+def _spawn(
+    run: Run, root: DataRoot, claim: Path | None = None, *, token: str | None = None
+) -> "subprocess.Popen[bytes]":
     paths = (run.path, root.path, root.cache_dir, *([claim] if claim else []))
-    return _spawn_process(run, [str(path) for path in paths])
+    return _spawn_process(run, [*([_START, token] if token else []), *(str(path) for path in paths)])
 
 
 def _spawn_process(run: Run, arguments: list[str]) -> "subprocess.Popen[bytes]":
@@ -160,6 +166,7 @@ def _ask(run: Run, kind: StopKind) -> bool:
 def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | None = None) -> None:
     """Asks a run to stop and waits until no process of it is left, ending them all when patience is over.
 
+    One that a person's terminal or notebook trains is waited for until its training is over: that process is theirs.
     One on a cluster is ended there as one here would be, and waited for until it is brought over, 10 minutes at most;
     then whatever follows it here is ended, and what the cluster still has is brought over when the run is resumed.
 
@@ -168,7 +175,10 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | Non
     RunError
         When it is not running, or cannot be ended.
     """
-    family, supervisor = Family(run.path, run.trainer()), run.supervisor()
+    trainer, supervisor = run.trainer(), run.supervisor()
+    # Another may be a person's terminal or notebook, in which there is more than this training.
+    ours = trainer if trainer is not None and is_of(run.path, trainer) else None
+    family = Family(run.path, ours)
     patience = patience or patience_with(run)
     if not _ask(run, kind):
         return
@@ -181,9 +191,12 @@ def stop_and_wait(run: Run, kind: StopKind = "save", *, patience: Patience | Non
     if not ladder.killed:
         return
     if supervisor is not None:
-        supervisor.signal(signal.SIGKILL)  # one that has not seen to it by now is frozen itself
-    if run.is_due():
-        raise RunError(f"run {run.id} could not be ended: process {run.state().pid} is still there; end it yourself")
+        supervisor.signal(KILL)  # one that has not seen to it by now is frozen itself
+        _wait_until_gone(supervisor)
+    state = run.state()
+    if state.is_due():
+        left = state.pid if state.pid is not None or supervisor is None else supervisor.pid
+        raise RunError(f"run {run.id} could not be ended: process {left} is still there; end it yourself")
 
 
 def bring_to_rest(run: Run) -> bool:
@@ -238,21 +251,33 @@ def _lives(process: ProcessIdentity | None) -> bool:
     return process is not None and process.alive()
 
 
+def _wait_until_gone(killed: ProcessIdentity) -> None:
+    """Waits, for some seconds, for a process that was killed: much memory, or a slow disk, holds it for a moment."""
+    deadline = time.monotonic() + _GONE_WITHIN_S
+    while killed.alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 # --- the supervisor --------------------------------------------------------------------------------------------------
 
 
 def supervise(
-    run: Run, root: Path, cache_dir: Path, claim: Path | None = None, *, patience: Patience | None = None
+    run: Run,
+    root: Path,
+    cache_dir: Path,
+    claim: Path | None = None,
+    *,
+    token: str | None = None,
+    patience: Patience | None = None,
 ) -> int:
     """Trains a run in a process of its own and stays until nothing of it is left; returns the trainer's exit status.
 
-    With a `claim` of the queue it trains only if it is the one to take that away.
+    With a `claim` of the queue it trains only if it is the one to take that away, otherwise only if the run still waits
+    for the start of this `token`: who comes late leaves alone what others have begun meanwhile.
     """
     _ignore_signals()
     me = ProcessIdentity.of()
-    if claim is None:
-        run.set_state("running", STARTING, epochs=run.state().epochs, process=me, supervisor=me)
-    elif not _take_claim(run, claim):
+    if not (_take_start(run, token) if claim is None else _take_claim(run, claim)):
         return 0
     Family(run.path).end()  # what a training that was killed may have left, which would hold its lock
     away = cluster_of(run) is not None
@@ -305,7 +330,7 @@ def see_to_the_end(run: Run, *, patience: Patience | None = None) -> None:
         ladder.climb(asked=run.stop_request() is not None)
         time.sleep(_LOOK_EVERY_S)
     if ladder.insisted:
-        _write_down(run, -signal.SIGKILL, ended_by_us=True)
+        _write_down(run, -KILL, ended_by_us=True)
     closing = Ladder(Family(run.path), _TO_CLOSE)  # one that has said how it ended has what it opened to close
     while not run.is_due() and closing.family.members():
         closing.climb(asked=True)
@@ -324,6 +349,17 @@ def _training(run: Run, root: Path) -> list[str]:
 
 def _following(run: Run) -> list[str]:
     return ["pianistid_core.cluster_follower", str(run.path)]
+
+
+def _take_start(run: Run, token: str | None) -> bool:
+    """Says that the run has this process; False when it no longer waits for it."""
+    me = ProcessIdentity.of()
+    with run.launching():
+        said = run.read_json("state.json") or {}
+        if (said.get("status"), said.get("reason"), said.get("start")) != ("queued", STARTING, token):
+            return False
+        run.set_state("running", STARTING, epochs=run.state().epochs, process=me, supervisor=me)
+    return True
 
 
 def _take_claim(run: Run, claim: Path) -> bool:
@@ -354,7 +390,10 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == _END:
         see_to_the_end(Run.open(Path(arguments[1])))
         return 0
-    return supervise(Run.open(Path(arguments[0])), *(Path(argument) for argument in arguments[1:4]))
+    token = None
+    if arguments[0] == _START:
+        token, arguments = arguments[1], arguments[2:]
+    return supervise(Run.open(Path(arguments[0])), *map(Path, arguments[1:4]), token=token)
 
 
 if __name__ == "__main__":

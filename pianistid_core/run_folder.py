@@ -46,6 +46,7 @@ ENDING = "its last processes end"
 _START_WITHIN_S = 60.0
 _LOCK_FILE = ".launch.lock"
 _LOCK_WITHIN_S = 20.0
+_KILLED = 9  # SIGKILL, which Windows has no name for, though a run may come from elsewhere
 CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 
 
@@ -148,7 +149,7 @@ class RunFolder:
             return "interrupted", "the machine was restarted while it trained; resume to go on"
         code = (self._read_json("exit.json") or {}).get("code")
         if isinstance(code, int) and code < 0:
-            hint = ", often by the system when memory runs out" if -code == signal.SIGKILL else ""
+            hint = ", often by the system when memory runs out" if -code == _KILLED else ""
             return "failed", f"its process was killed by {signal_name(-code)}{hint}; resume to go on"
         if isinstance(code, int) and code > 0:
             return "failed", f"its process ended with exit status {code}; the log says why"
@@ -180,11 +181,12 @@ class RunFolder:
         child: ProcessIdentity | None = None,
         supervisor: ProcessIdentity | None = None,
         failure: str | None = None,
+        start: str | None = None,
     ) -> None:
         """Writes what the trainer (or its launcher) says of itself; `failure` is a kind of failure, where known.
 
         `child` is the trainer that the launcher has started, and that has not spoken yet; `supervisor` sees to the
-        end of it, and is kept until there is another.
+        end of it, and is kept until there is another; `start` is the start whose process is on its way.
         """
         before = self._read_json("state.json") or {}
         keeper = asdict(supervisor) if supervisor else before.get("supervisor")
@@ -201,6 +203,7 @@ class RunFolder:
                 **({"supervisor": keeper} if keeper else {}),
                 **({"child": asdict(child)} if child else {}),
                 **({"failure": failure} if failure else {}),
+                **({"start": start} if start else {}),
             },
         )
         if status == "running":

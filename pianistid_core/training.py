@@ -28,7 +28,7 @@ from pianistid_core.queue_files import holding, leave
 from pianistid_core.reserve import give_back, keep_back
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_log import FailureKind, LineFormatter
-from pianistid_core.runs import WAITING, Run, RunState, Status
+from pianistid_core.runs import STARTING, WAITING, Run, RunState, Status
 from pianistid_core.sharing import refuse_what_cannot_be_shared
 from pianistid_core.stopping import ENDINGS, Signalled, Stop, on_signals
 from pianistid_core.trainer import OnProgress, Trainer
@@ -116,14 +116,25 @@ def _take_alone(config: RunConfig, run: Run, lock: FileLock) -> None:
         ) from error
     run.sweep()
     keep_back(run.path)
-    # Only now is it sure that it trains here: a run that was refused keeps its trainer on the cluster.
-    set_place(run, None)
-    # A request from before this training is none of its business, unless it came while somebody started it, who saw to
-    # that before.
-    if not is_marked(run.path):
-        run.clear_stop()
-    with run.launching():  # from here on nobody moves its folder away
+    with run.launching():  # from here on nobody moves its folder away, or starts it
+        state = run.state()
+        if state.is_due() and state.reason == STARTING and not _is_started(run):
+            give_back(run.path)
+            raise RunError(
+                f"run {run.id} is being started in the background; stop it first, or choose another run name"
+            )
+        # Only now is it sure that it trains here: a run that was refused keeps its trainer on the cluster.
+        set_place(run, None)
+        # A request from before this training is none of its business, unless it came while somebody started it, who saw
+        # to that before.
+        if not is_marked(run.path):
+            run.clear_stop()
         run.set_state("running", epochs=config.epochs, process=ProcessIdentity.of())
+
+
+def _is_started(run: Run) -> bool:
+    """Whether this process is the one that whoever starts a run in the background has started for it."""
+    return is_marked(run.path) or run.trainer() in (ProcessIdentity.of(), ProcessIdentity.of(os.getppid()))
 
 
 def _train(

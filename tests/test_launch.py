@@ -20,12 +20,12 @@ from pianistid_core import launch, trash
 from pianistid_core.config import RunConfig, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ClusterError, RunError, SplitError
-from pianistid_core.ladder import Patience
+from pianistid_core.ladder import Patience, marked
 from pianistid_core.places import Cluster, RemotePlace, cluster_of, keep_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import config_to_resume, run_for
 from pianistid_core.run_queue import RunQueue
-from pianistid_core.runs import Run, find_runs
+from pianistid_core.runs import STARTING, Run, find_runs
 from pianistid_core.training import train
 from tiny import tiny_config, until
 
@@ -42,6 +42,11 @@ def processes_of(run: Run) -> list[psutil.Process]:
         if process.info["status"] != psutil.STATUS_ZOMBIE and str(run.path) in " ".join(process.info["cmdline"] or []):
             found.append(process)
     return found
+
+
+def of(run: Run) -> dict[str, str]:
+    """The environment of what a supervisor has started for a run."""
+    return {**os.environ, **marked(run.path)}
 
 
 @pytest.fixture
@@ -112,10 +117,103 @@ def test_a_trainer_that_heeds_is_waited_for_to_its_end(tmp_path: Path) -> None:
         "while run.stop_request() is None and time.monotonic() < until: time.sleep(0.02)\n"
         "run.set_state('stopped', epochs=1); time.sleep(1); run.save_text('closed.txt', '')\n"
     )
-    with subprocess.Popen([sys.executable, "-c", heeds, str(run.path)]) as trainer:
+    with subprocess.Popen([sys.executable, "-c", heeds, str(run.path)], env=of(run)) as trainer:
         run.set_state("running", epochs=1, process=ProcessIdentity.of(trainer.pid))
         launch.stop_and_wait(run)
     assert (run.path / "closed.txt").exists() and trainer.returncode == 0
+
+
+NOTEBOOK = (
+    "import subprocess, sys, time; from pathlib import Path; from pianistid_core.processes import ProcessIdentity\n"
+    "from pianistid_core.runs import Run; run = Run(Path(sys.argv[1]))\n"
+    "other = subprocess.Popen(['sleep', '60']); run.set_state('running', epochs=1, process=ProcessIdentity.of())\n"
+    "print(other.pid, flush=True)\n"
+    "while sys.argv[2] == 'deaf' or run.stop_request() is None: time.sleep(0.02)\n"
+    "run.set_state('stopped', epochs=1); run.clear_stop(); time.sleep(60)\n"
+)
+
+
+@pytest.mark.parametrize("heeds", [True, False], ids=["heeds", "deaf"])
+def test_a_notebook_that_trains_is_asked_and_never_ended_nor_what_else_it_has_started(
+    tmp_path: Path, heeds: bool
+) -> None:
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    command = [PYTHON, "-c", NOTEBOOK, str(run.path), "heeds" if heeds else "deaf"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as notebook:
+        assert notebook.stdout is not None
+        other = ProcessIdentity.of(int(notebook.stdout.readline()))
+        try:
+            if heeds:
+                launch.stop_and_wait(run)
+                assert run.state().status == "stopped"
+            else:
+                with pytest.raises(RunError, match=f"process {notebook.pid} is still there"):
+                    launch.stop_and_wait(run, patience=Patience(0.0, 0.2))
+            assert notebook.poll() is None and other is not None and other.alive()
+        finally:
+            os.killpg(notebook.pid, signal.SIGKILL)
+
+
+def test_a_supervisor_that_was_killed_is_waited_for_until_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with much memory is there for a moment after the signal; the run has ended all the same."""
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    monkeypatch.setattr(launch, "_BESIDE_S", 0.0)
+    holds = "held = bytearray(300 << 20); print(1, flush=True); import time; time.sleep(60)"
+    with subprocess.Popen([PYTHON, "-c", holds], stdout=subprocess.PIPE, start_new_session=True) as supervisor:
+        assert supervisor.stdout is not None and supervisor.stdout.readline()
+        me = ProcessIdentity.of(supervisor.pid)
+        run.set_state("running", epochs=1, process=me, supervisor=me)
+        run.set_state("stopped", "as asked", epochs=1)
+        supervisor.send_signal(signal.SIGSTOP)
+        try:
+            launch.stop_and_wait(run, patience=Patience(0.0, 0.0))
+        finally:
+            supervisor.kill()
+    assert run.state().status == "stopped"
+
+
+def test_a_run_is_ended_where_no_signal_kills_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    with subprocess.Popen(["sleep", "60"], env=of(run)) as trainer:
+        me = ProcessIdentity.of(trainer.pid)
+        run.set_state("running", epochs=1, process=me, supervisor=me)
+        monkeypatch.delattr(signal, "SIGKILL")  # as on Windows
+        launch.stop_and_wait(run, patience=Patience(0.0, 0.0))
+    run.set_exit(-9)
+    assert run.state().status == "failed" and "when memory runs out" in run.state().reason
+
+
+@pytest.mark.parametrize("meanwhile", ["trains", "starts"])
+def test_a_supervisor_that_comes_late_leaves_alone_what_others_have_begun(tiny_root: DataRoot, meanwhile: str) -> None:
+    run = run_for(tiny_config(), tiny_root)
+    run.make()
+    run.set_state("queued", STARTING, epochs=2, start="first")
+    if meanwhile == "trains":
+        run.set_state("running", epochs=2, process=ProcessIdentity.of())
+    else:
+        run.set_state("queued", STARTING, epochs=2, start="second")
+    before = run.read_json("state.json")
+    late = ["--start", "first", str(run.path), str(tiny_root.path), str(tiny_root.cache_dir)]
+    with subprocess.Popen(["sleep", "60"], env=of(run)) as trainer:
+        try:
+            assert subprocess.run([PYTHON, "-m", "pianistid_core.launch", *late], timeout=60).returncode == 0
+            assert trainer.poll() is None and run.read_json("state.json") == before
+        finally:
+            trainer.kill()
+
+
+def test_a_run_that_is_being_started_is_not_trained_in_a_terminal(tiny_root: DataRoot) -> None:
+    run = run_for(tiny_config(), tiny_root)
+    run.make()
+    run.set_state("queued", STARTING, epochs=2, start="now")
+    with pytest.raises(RunError, match="is being started in the background"):
+        train(tiny_config(), tiny_root, run)
+    assert run.state().reason == STARTING
 
 
 def test_a_killed_trainer_is_shown_with_its_signal_and_resumes(
@@ -228,12 +326,13 @@ def supervised(
     run = run_for(tiny_config(), root)
     run.make()
     run.save_text("request.yaml", to_yaml(tiny_config()))
+    run.set_state("queued", STARTING, epochs=2, start="now")
     if away:
         keep_place(run, RemotePlace(AWAY, "pianistid-1"))
     code = (
         "import sys; from pathlib import Path; from pianistid_core import launch; from pianistid_core.ladder import *; "
         "from pianistid_core.runs import Run; sys.executable = sys.argv[1]; paths = map(Path, sys.argv[2:]); "
-        "launch.supervise(Run(next(paths)), *paths, patience=Patience(0.0, 0.0))"
+        "launch.supervise(Run(next(paths)), *paths, token='now', patience=Patience(0.0, 0.0))"
     )
     paths = [str(path) for path in (fake, run.path, root.path, root.cache_dir)]
     return run, subprocess.Popen([sys.executable, "-c", code, *paths], start_new_session=True)
@@ -282,7 +381,7 @@ def test_a_follower_that_hangs_without_a_supervisor_is_ended_as_well(tmp_path: P
     run = Run(tmp_path / "study" / "one")
     run.make()
     keep_place(run, RemotePlace(AWAY, "pianistid-1"))
-    with subprocess.Popen(["sleep", "600"]) as follower:
+    with subprocess.Popen(["sleep", "600"], env=of(run)) as follower:
         run.set_state("running", epochs=1, process=ProcessIdentity.of(follower.pid))
         follower.send_signal(signal.SIGSTOP)
         try:
@@ -297,7 +396,7 @@ def test_a_run_that_may_still_train_on_a_cluster_is_not_started_elsewhere(
     tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spawned: list[Run] = []
-    monkeypatch.setattr(launch, "_spawn", lambda run, root: spawned.append(run))
+    monkeypatch.setattr(launch, "_spawn", lambda run, root, token: spawned.append(run))
     run = run_for(tiny_config(), tiny_root)
     run.make()
     run.set_state("failed", "the cluster fell silent", epochs=2)
