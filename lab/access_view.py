@@ -1,5 +1,7 @@
 """Who may come into the lab and what each may do: shown to everybody for themselves, and changed by who administers."""
 
+from pathlib import Path
+
 import streamlit as st
 from streamlit import config
 
@@ -10,8 +12,10 @@ import who
 from acts import acting
 from components.empty import show_empty
 from gate import sessions
+from gate.attempts import Attempts
 from pianistid_core.accounts import LONGEST_NAME, LONGEST_PASSWORD, SHORTEST_PASSWORD, AccountFile, Accounts, Role
 from pianistid_core.errors import AccessError
+from pianistid_core.exposure import NO_ORGANISATION, organisation_login
 from wording import one_line, plain
 
 _ROLES = [role.label for role in Role]
@@ -182,6 +186,7 @@ def add_person() -> None:
         if role is not Role.ADMINISTER and not _administrators(accounts):
             raise AccessError("the first person must be one who may administer, or nobody could add the others")
         if "@" in name and not password:
+            _needs_the_organisations_login(name)
             people().add_member(name, role)
         else:
             people().add(name, role, password)
@@ -199,7 +204,8 @@ def set_role(name: str, key: str) -> None:
         _keep_an_administrator(name, role)
         people().set_role(name, role)
 
-    actions.attempt(change, f"{name} may {role.label} now.", about=f"{name} may {role.label}")
+    if not actions.attempt(change, f"{name} may {role.label} now.", about=f"{name} may {role.label}"):
+        st.session_state[key] = key.rpartition(":")[2]  # what still holds
 
 
 @acting(Role.ADMINISTER, "access")
@@ -227,7 +233,14 @@ def set_others(key: str) -> None:
     """Says what others of the organisation may do."""
     chosen = str(st.session_state.get(key))
     role = None if chosen == _REFUSED else Role.named(chosen)
-    actions.attempt(lambda: people().set_others(role), about=f"others of the organisation: {chosen}")
+
+    def change() -> None:
+        if role is not None:
+            _needs_the_organisations_login("others of the organisation")
+        people().set_others(role)
+
+    if not actions.attempt(change, about=f"others of the organisation: {chosen}"):
+        st.session_state[key] = key.rpartition(":")[2]  # what still holds
 
 
 @acting(Role.LOOK, "access")
@@ -237,13 +250,23 @@ def change_own_password() -> None:
     old, new, again = _taken("own_old"), _taken("own_new"), _taken("own_again")
 
     def change() -> None:
+        waits = _tries().begin(me.name, me.name)
+        if waits > 0:
+            raise AccessError(f"too many tries failed; wait {int(waits) + 1} s and try again")
         if people().read().check(me.name, old) is None:
             raise AccessError("that is not your password now; type it again")
+        _tries().succeeded(me.name, me.name)
         if new != again:
             raise AccessError("the two new passwords differ; type them again")
         people().set_password(me.name, new)
 
     actions.attempt(change, "Your password is changed: log in with it.", about="own password")
+
+
+@st.cache_resource(show_spinner=False)
+def _tries() -> Attempts:
+    """Failures to say the password that holds now, of whoever sits at a page that somebody has left open."""
+    return Attempts()
 
 
 def _taken(key: str) -> str:
@@ -254,9 +277,20 @@ def _taken(key: str) -> str:
 
 
 def _administrators(accounts: Accounts) -> set[str]:
+    """Those who may administer and can come in: without the organisation's login its members cannot."""
+    members = accounts.members.items() if _organisation_login() else ()
     return {one.name for one in accounts.people.values() if one.role is Role.ADMINISTER} | {
-        address for address, role in accounts.members.items() if role is Role.ADMINISTER
+        address for address, role in members if role is Role.ADMINISTER
     }
+
+
+def _organisation_login() -> bool:
+    return organisation_login([Path(path).parent for path in config.get_config_files("secrets.toml")])
+
+
+def _needs_the_organisations_login(who: str) -> None:
+    if not _organisation_login():
+        raise AccessError(f"{one_line(who, 100)} could not come in: {NO_ORGANISATION}")
 
 
 def _keep_an_administrator(name: str, role: Role | None) -> None:

@@ -19,6 +19,10 @@ WITHOUT_LOGIN = (
     "serve it for this machine alone with `pianistid lab --address 127.0.0.1`"
 )
 
+NO_ORGANISATION = (
+    "no organisation's login is set up; give [auth] in .streamlit/secrets.toml first, or add an account with a password"
+)
+
 
 def is_loopback(address: str | None) -> bool:
     """Whether only this machine can reach an address; none at all means every address of the machine."""
@@ -79,6 +83,12 @@ def own_addresses() -> list[str]:
     families = (socket.AF_INET, socket.AF_INET6)
     by_card = psutil.net_if_addrs().values()
     return [one.address.partition("%")[0] for card in by_card for one in card if one.family in families]
+
+
+def settings_folders() -> list[Path]:
+    """Where Streamlit looks for the secrets.toml of a lab that `pianistid lab` serves."""
+    repository = Path(__file__).resolve().parents[1]
+    return [place / ".streamlit" for place in (Path.home(), repository, repository / "lab")]
 
 
 def organisation_login(folders: Sequence[Path]) -> bool:

@@ -184,6 +184,11 @@ def test_the_command_makes_changes_and_lists_accounts(
     assert status == 1 and "10 to 200 characters" in err and "short" not in err
     assert access("add", "Bela")[2].startswith("no password came")
     assert access("role", "Ada", "administer")[0] == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (("add", "rita@example.org", "--organisation"), ("others", "look")):
+        status, _, err = access(*words)
+        assert status == 1 and "no organisation's login is set up" in err
+    assert access("others", "refuse")[0] == 0
     assert json.loads(access("list", "--json")[1])["accounts"] == [{"name": "Ada", "role": "administer"}]
     log = (tmp_path / "audit" / "log.jsonl").read_text()
     assert "Ada may run" in log and PASSWORD not in log

@@ -9,6 +9,7 @@ from pianistid_core import audit
 from pianistid_core.accounts import SHORTEST_PASSWORD, AccountFile, Role
 from pianistid_core.commands.console import add_data_root, add_json, open_root, say, say_json, say_table
 from pianistid_core.errors import AccessError
+from pianistid_core.exposure import NO_ORGANISATION, organisation_login, settings_folders
 
 _ROLES = [role.label for role in Role]
 _ROLE_HELP = "look: see everything; run: also train, stop, import; administer: also delete, settings, this"
@@ -84,6 +85,7 @@ def _add(options: Namespace) -> int:
     password = "" if options.organisation else _asked(options.name)
     with _noting(options, f"{options.name} may {role.label}"):
         if options.organisation:
+            _needs_the_organisations_login(options.name)
             file.add_member(options.name, role)
         else:
             file.add(options.name, role, password)
@@ -120,9 +122,17 @@ def _remove(options: Namespace) -> int:
 def _others(options: Namespace) -> int:
     role = None if options.role == "refuse" else Role.named(options.role)
     with _noting(options, f"others of the organisation: {options.role}"):
+        if role is not None:
+            _needs_the_organisations_login("others of the organisation")
         _file(options).set_others(role)
     say(f"others of the organisation may {role.label}" if role else "others of the organisation are refused")
     return 0
+
+
+def _needs_the_organisations_login(who: str) -> None:
+    """Raises: AccessError when nobody could come in by it: the lab would ask, and let none of them in."""
+    if not organisation_login(settings_folders()):
+        raise AccessError(f"{who} could not come in: {NO_ORGANISATION}")
 
 
 def _asked(name: str) -> str:

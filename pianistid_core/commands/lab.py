@@ -18,6 +18,7 @@ from pianistid_core.exposure import (
     is_wildcard,
     organisation_login,
     own_addresses,
+    settings_folders,
 )
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,9 +54,8 @@ def _serve(options: Namespace) -> int:
     if bool(options.cert) != bool(options.key):
         raise AccessError("TLS needs both --cert and --key")
     hosts = allowed_hosts(options.address, options.host)
-    folders = [place / ".streamlit" for place in (Path.home(), _REPOSITORY, home.parent)]
     file = AccountFile.of(root)
-    asks = bool(file.read()) or organisation_login(folders)
+    asks = bool(file.read()) or organisation_login(settings_folders())
     if is_exposed(options.address, options.host) and not asks:
         raise AccessError(WITHOUT_LOGIN)
     command = [sys.executable, "-m", "streamlit", "run", str(home)]

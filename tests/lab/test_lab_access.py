@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import who
+from gate import sessions
+from gate.sessions import Sessions
 from lab_support import lab, words
 from pianistid_core.accounts import AccountFile, Role
 from pianistid_core.audit import entries, note
@@ -17,8 +20,18 @@ PASSWORD = "a long walk home"
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
     monkeypatch.setenv("PIANISTID_ACCESS", str(tmp_path / "access.json"))
     AccountFile(tmp_path / "access.json").set_others(None)  # makes the file, with nobody in it
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "home").mkdir()
     return DataRoot(tmp_path / "home", tmp_path / "cache")
+
+
+def organisations_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets up an organisation's login, as far as is looked for: its settings, and the library that it needs."""
+    (home / ".streamlit").mkdir()
+    (home / ".streamlit" / "secrets.toml").write_text("[auth]\n")
+    (home / "libraries" / "authlib").mkdir(parents=True)
+    (home / "libraries" / "authlib" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(home / "libraries")
 
 
 def as_person(root: DataRoot, monkeypatch: pytest.MonkeyPatch, page: str, role: str = "administer") -> AppTest:
@@ -47,6 +60,11 @@ def test_people_are_added_changed_and_removed_and_one_who_administers_stays(
     add(at, "Lou", "look", "short")
     assert "Lou" not in {one.name for one in file.read().people.values()}
     add(at, "Lou", "look", PASSWORD)
+    add(at, "rita@example.org", "administer", "")
+    assert "no organisation's login is set up" in words(at) and not file.read().members
+    at.selectbox(key="others:refused").set_value("look").run()
+    assert "no organisation's login is set up" in words(at) and file.read().others is None
+    organisations_login(tmp_path, monkeypatch)
     add(at, "rita@example.org", "run", "")
     assert at.text_input(key="add_password").value == ""
     assert file.read().member("rita@example.org") is Role.RUN
@@ -63,6 +81,11 @@ def test_people_are_added_changed_and_removed_and_one_who_administers_stays(
     assert "the only one who may administer" in words(at) and "ada" in file.read().people
     at.selectbox(key="others:refused").set_value("look").run()
     assert file.read().others is Role.LOOK
+    file.set_role("rita@example.org", Role.ADMINISTER)
+    (tmp_path / ".streamlit" / "secrets.toml").unlink()
+    at.run().selectbox(key="change_name").set_value("Ada").run()
+    at.button(key="remove_person").click().run()
+    assert "the only one who may administer" in words(at) and "ada" in file.read().people  # Rita cannot come in
     log = entries(root, 100)
     assert {line.what for line in log} == {"access"} and {line.who for line in log} == {"Ada"}
     assert [line.about for line in log if line.ended == "done"] == [
@@ -96,3 +119,30 @@ def test_the_log_is_shown_filtered_and_names_stay_text(root: DataRoot, monkeypat
     assert list(at.dataframe[0].value["About"]) == ["study/a"]
     at.text_input(key="audit_about").set_value("nothing").run()
     assert "Nothing fits" in words(at)
+
+
+def test_the_password_that_holds_now_cannot_be_tried_for_ever(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = AccountFile(tmp_path / "access.json")
+    served = Sessions(file, asks=True)
+    session = served.find(served.open(file.add("Ada", Role.LOOK, PASSWORD)))
+    assert session is not None
+    at = lab(root, monkeypatch, "views/access.py")
+    sessions.serve(served)
+    try:
+        at.user = {who.TICKET: session.ticket}
+        at.run()
+
+        def change(old: str) -> str:
+            for key, value in (("own_old", old), ("own_new", "another long walk"), ("own_again", "another long walk")):
+                at.text_input(key=key).set_value(value)
+            at.button(key="own_save").click().run()
+            return words(at)
+
+        for _ in range(5):
+            assert "That is not your password now" in change("a short walk home")
+        assert "Too many tries failed; wait" in change("a short walk home")
+        assert "Too many tries failed; wait" in change(PASSWORD) and file.read().check("Ada", PASSWORD)
+    finally:
+        sessions.serve(None)
