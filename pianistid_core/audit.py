@@ -240,7 +240,7 @@ def _backwards(file: BinaryIO) -> Iterator[bytes]:
         file.seek(start)
         first, *whole = (file.read(end - start) + tail).split(b"\n")
         yield from reversed(whole)
-        tail, end = first, start
+        tail, end = first[:_BLOCK], start  # a longer one is no line of this log, and is torn by this
     yield tail
 
 

@@ -27,6 +27,8 @@ from pianistid_core.seals import verify
 
 _WANTED = ("model_state_dict",)
 _MAX_EPOCH = 1_000_000
+# How torch says that memory ran out.
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
 _MAX_NAME = 200
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -53,7 +55,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        When the file is missing, damaged, not a checkpoint, or would run code.
+        When the file is missing, damaged, not a checkpoint, or would run code. Where it is the machine that fails, not
+        the file, the cause is an OSError or a MemoryError.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,6 +71,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except PianistIDError:
         raise
     except (Exception, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            words = "this machine has not enough memory left; free some, then try again"
+            raise CheckpointError(f"{path.name} cannot be read: {words}") from MemoryError(str(error))
         # In outline it was sound; what torch makes of a file that is made to break it can be any error.
         raise CheckpointError(f"{path.name} is damaged or not a checkpoint; copy or train it again") from error
     if not isinstance(saved, dict) or any(not isinstance(saved.get(key), Mapping) for key in _WANTED):

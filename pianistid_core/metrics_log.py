@@ -218,7 +218,7 @@ def _whole_lines(handle: int) -> int:
 
 
 def last_row(path: Path) -> Row:
-    """The last whole row of a metrics file, found from its end; empty when there is none."""
+    """The last whole row of a metrics file, looked for in its last megabytes; empty when there is none."""
     try:
         with path.open("rb") as file:
             stop = file.seek(0, os.SEEK_END)
@@ -229,7 +229,7 @@ def last_row(path: Path) -> Row:
                 # What follows the last newline is torn, and what precedes the first may be.
                 lines = file.read(stop - start).split(b"\n")[1 if start else 0 : -1]
                 found = next((row for row in map(row_of, reversed(lines)) if row is not None), None)
-                if found is not None or start == 0:
+                if found is not None or start == 0 or n_bytes > MAX_LINE_BYTES:
                     return found or {}
                 n_bytes *= 8
     except OSError:

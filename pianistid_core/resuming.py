@@ -6,8 +6,9 @@ from typing import Any
 
 from pianistid_core.checkpoints import read_checkpoint
 from pianistid_core.config import RunConfig
-from pianistid_core.errors import CheckpointError
+from pianistid_core.errors import CheckpointError, DamagedCheckpointError
 from pianistid_core.kept_checkpoints import unreadable
+from pianistid_core.outline import MAX_BYTES
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.runs import Run
@@ -25,7 +26,10 @@ def saved_for(config: RunConfig, run: Run) -> tuple[str, dict[str, Any]] | None:
     Raises
     ------
     CheckpointError
-        When every checkpoint is damaged: nobody has asked for a start from nothing.
+        When every checkpoint is damaged: nobody has asked for a start from nothing. Also when one is refused for
+        something else than damage, such as its size, which is no reason to set it aside.
+    MemoryError
+        When the machine has no room for it.
     RunError
         When the run was trained with another config, or its checkpoints are somebody else's.
     OSError
@@ -37,7 +41,7 @@ def saved_for(config: RunConfig, run: Run) -> tuple[str, dict[str, Any]] | None:
     for path in reversed(run.checkpoints()):
         try:
             saved = _read(path)
-        except CheckpointError as error:
+        except DamagedCheckpointError as error:
             log.warning("%s", error)
             damaged.append(path)
             continue
@@ -55,12 +59,21 @@ def saved_for(config: RunConfig, run: Run) -> tuple[str, dict[str, Any]] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        verify(path)
+        sealed = verify(path)
     except OSError as error:
         if not unreadable(error):
             raise
-        raise CheckpointError(f"{path.name} is damaged: the disk cannot read it any more ({error.strerror})") from error
-    return read_checkpoint(path)
+        raise DamagedCheckpointError(
+            f"{path.name} is damaged: the disk cannot read it any more ({error.strerror})"
+        ) from error
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError | MemoryError):  # the machine's trouble, which may pass
+            raise error.__cause__ from error
+        if sealed or path.stat().st_size > MAX_BYTES:  # it is as it was written, and refused for something else
+            raise
+        raise DamagedCheckpointError(str(error)) from error
 
 
 def _names(paths: list[Path]) -> str:

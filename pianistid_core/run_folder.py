@@ -46,6 +46,8 @@ ENDING = "its last processes end"
 _START_WITHIN_S = 60.0
 _LOCK_FILE = ".launch.lock"
 _LOCK_WITHIN_S = 20.0
+_MOST_STATE_BYTES = 1 << 20
+_MOST_JSON_BYTES = 256 << 20  # an evaluation lists every recording
 _KILLED = 9  # SIGKILL, which Windows has no name for, though a run may come from elsewhere
 CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_batch_(\d+))?\.pth")
 
@@ -317,7 +319,10 @@ class RunFolder:
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
-            data = _plain_object((self.path / name).read_bytes())
+            most = _MOST_STATE_BYTES if name == "state.json" else _MOST_JSON_BYTES
+            with (self.path / name).open("rb") as file:
+                text = file.read(most + 1)
+            data = _plain_object(text) if len(text) <= most else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (IsADirectoryError, PermissionError) as error:

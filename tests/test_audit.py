@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_a_torn_line_takes_no_other_with_it(root: DataRoot) -> None:
         file.write(b'\n[1]\n{}\n"x"\n{"when": 3}\n\xff\n' + b"[" * 100_000 + b"\n")
     note(root, "Ann", "start", "c")
     assert [entry.about for entry in entries(root)] == ["c", "b", "a"]
+
+
+def test_a_line_without_end_is_not_gathered(root: DataRoot) -> None:
+    note(root, "Ann", "start", "a")
+    with (folder_of(root) / "log.jsonl").open("ab") as file:
+        file.write(b"x" * (20 << 20))
+    tracemalloc.start()
+    try:
+        assert [entry.about for entry in entries(root)] == ["a"]
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_what_was_asked_for(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,13 @@ def test_a_run_is_ended_where_no_signal_kills_by_name(tmp_path: Path, monkeypatc
     assert run.state().status == "failed" and "when memory runs out" in run.state().reason
 
 
+def test_a_state_larger_than_any_is_not_believed(tmp_path: Path) -> None:
+    run = Run(tmp_path / "study" / "one")
+    run.make()
+    run.set_state("running", "x" * (1 << 20), epochs=1, process=ProcessIdentity.of())
+    assert run.trainer() is None and run.state().status == "interrupted"
+
+
 @pytest.mark.parametrize("meanwhile", ["trains", "starts"])
 def test_a_supervisor_that_comes_late_leaves_alone_what_others_have_begun(tiny_root: DataRoot, meanwhile: str) -> None:
     run = run_for(tiny_config(), tiny_root)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,17 @@ def test_the_last_row_is_found_from_the_end(path: Path) -> None:
     assert last_row(path)["epoch"] == 1000
     append(path, b"\n" + b"damaged\n" * 20_000)
     assert last_row(path)["epoch"] == 1000
+
+
+def test_a_file_without_lines_is_not_read_whole_for_its_last_row(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    tracemalloc.start()
+    try:
+        assert last_row(path) == {}
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
 
 
 rows = st.lists(

@@ -1,14 +1,17 @@
 """A run goes on from its newest whole checkpoint, says which it passed over, and never starts over by itself."""
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from pianistid_core import outline
 from pianistid_core.checkpoints import load_model, read_checkpoint
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import CheckpointError, DamagedCheckpointError, RunError
+from pianistid_core.resuming import saved_for
 from pianistid_core.run_config import run_for
 from pianistid_core.runs import Run, RunState
 from pianistid_core.training import train
@@ -90,3 +93,47 @@ def test_a_checkpoint_that_cannot_be_reached_is_not_called_damaged(tiny_root: Da
     shutil.rmtree(newest)
     train(tiny_config(epochs=3), tiny_root, run)
     assert run.state().status == "finished"
+
+
+NO_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 b"
+)
+
+
+@pytest.mark.parametrize("trouble", [MemoryError(), RuntimeError(NO_MEMORY), OSError(errno.EINTR, "interrupted")])
+def test_what_fails_in_the_machine_sets_no_checkpoint_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    run = saved(tmp_path)
+
+    def fail(*arguments: object, **settings: object) -> None:
+        raise trouble
+
+    with monkeypatch.context() as at, pytest.raises((MemoryError, OSError)):
+        at.setattr(torch, "load", fail)
+        saved_for(tiny_config(), run)
+    assert run.damaged_checkpoints() == []
+    found = saved_for(tiny_config(), run)
+    assert found is not None and found[0] == "checkpoint_002.pth"
+
+
+def test_a_whole_checkpoint_that_is_refused_stays_and_one_of_no_structure_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = saved(tmp_path)
+    with monkeypatch.context() as at, pytest.raises(CheckpointError, match="are read"):
+        at.setattr(outline, "MAX_BYTES", 100)
+        saved_for(tiny_config(), run)
+    assert run.damaged_checkpoints() == []
+    run.latest_checkpoint().write_bytes(bytes(2000))  # as a loss of power may leave it
+    found = saved_for(tiny_config(), run)
+    assert found is not None and found[0] == "checkpoint_001.pth" and len(run.damaged_checkpoints()) == 1
+
+
+def saved(folder: Path) -> Run:
+    """A run with two checkpoints, which was never trained."""
+    run = Run.create(folder, "tests", "tiny")
+    for epoch in (1, 2):
+        state = {"model_state_dict": {"w": torch.ones(5)}, "epoch": epoch, "batch": 0}
+        run.save_checkpoint(state, epoch=epoch, batch=0, keep_old=True)
+    return run
