@@ -23,7 +23,7 @@ from pianistid_core.cluster import NAMESPACE, connect, leave, one_line
 from pianistid_core.cluster_trainer import CHUNK_BYTES, CONFIG, LOG, STATE, Look, RemoteTrainer, Signature, travels
 from pianistid_core.config import RunConfig, load_config, to_yaml
 from pianistid_core.credentials import with_password
-from pianistid_core.errors import ClusterError, PianistIDError, RunError
+from pianistid_core.errors import CheckpointError, ClusterError, DamagedCheckpointError, PianistIDError, RunError
 from pianistid_core.heartbeat import beating
 from pianistid_core.places import RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
@@ -31,6 +31,7 @@ from pianistid_core.run_config import resumable_checkpoint
 from pianistid_core.run_folder import signal_name
 from pianistid_core.run_log import FAILURE_KINDS, FailureKind, LineFormatter
 from pianistid_core.runs import METRICS_FILE, REQUEST_FILE, STATUSES, Run, Status
+from pianistid_core.seals import verify
 from pianistid_core.strict_json import parse_json
 
 log = logging.getLogger("pianistid_core.cluster_follower")
@@ -121,6 +122,8 @@ class Follower:
     def _hand_over(self) -> None:
         """Gives the trainer what it goes on from, and its config; it starts."""
         self._keep_place(begun=False, log_bytes=0)
+        if self.checkpoint is not None:
+            self.checkpoint = self._newest_whole()
         for path in self._to_go_on_from():
             name, offset = path.relative_to(self.run.path).as_posix(), 0
             with path.open("rb") as file:
@@ -134,6 +137,23 @@ class Follower:
             self._dismiss()
             raise ClusterError(one_line(problem))
         log.info("run %s goes to %s, with %s", self.run.id, self.place.in_words(), self.cluster.in_words())
+
+    def _newest_whole(self) -> Path:
+        """The newest checkpoint that is not damaged; what is, is set aside, as the trainer there would do it."""
+        checkpoints, damaged = self.run.checkpoints(), []
+        while checkpoints:
+            try:
+                verify(checkpoints[-1])
+            except DamagedCheckpointError as error:
+                log.warning("%s", error)
+                damaged.append(checkpoints.pop())
+                continue
+            self.run.set_aside(damaged)
+            return checkpoints[-1]
+        raise CheckpointError(
+            f"run {self.run.id} cannot go on: all its checkpoints are damaged; put a good copy in place, or start over "
+            "with --set checkpoint_cfg.load_checkpoints=false"
+        )
 
     def _to_go_on_from(self) -> Iterator[Path]:
         if self.checkpoint is None:

@@ -5,6 +5,7 @@ tells. The sign is counted from the boot of the machine, so that a clock that is
 It is written over the one before, which takes no room on a disk that is full.
 """
 
+import io
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 from pianistid_core.atomic import replacing
 from pianistid_core.processes import Moment, ProcessIdentity
@@ -82,11 +84,18 @@ def bound_log(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(-KEPT_LOG_BYTES, os.SEEK_END)
         with replacing(path.with_name(OLD_LOG)) as kept:
-            while data := file.read(_COPIED_AT_ONCE):
-                kept.write(data)
-        file.truncate(0)
+            _copy(file, kept)
+        # What was written while the copy was flushed and named belongs to it as well.
+        with path.with_name(OLD_LOG).open("ab", buffering=0) as late:
+            _copy(file, late)
+            file.truncate(0)
     with path.open("ab") as file:
         file.write(f"(the log had grown to {MOST_LOG_BYTES >> 20} MB; its end is in {OLD_LOG})\n".encode())
+
+
+def _copy(file: BinaryIO, kept: BinaryIO | io.FileIO) -> None:
+    while data := file.read(_COPIED_AT_ONCE):
+        kept.write(data)
 
 
 def _write(path: Path, me: ProcessIdentity | None) -> None:

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 
 from pianistid_core import cluster_follower
 from pianistid_core.cluster_follower import Follower
 from pianistid_core.cluster_trainer import Look, Signature
 from pianistid_core.config import to_yaml
-from pianistid_core.errors import ClusterError
+from pianistid_core.errors import CheckpointError, ClusterError
 from pianistid_core.places import Cluster, RemotePlace, keep_place, remote_place
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Run
@@ -272,6 +273,23 @@ def test_a_run_that_goes_on_takes_its_files_along_and_one_that_starts_over_does_
     again.steps = [lambda: again.write("config.yaml", b""), lambda: again.ends(0, "finished")]
     assert follow(run, again, checkpoint_cfg={"load_checkpoints": False}) == 0
     assert again.taken == {} and run.checkpoints() == []
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_along(run: Run, there: There) -> None:
+    paths = []
+    for epoch in (1, 2):
+        state = {"model_state_dict": {"w": torch.ones(5)}, "epoch": epoch, "batch": 0}
+        paths.append(run.save_checkpoint(state, epoch=epoch, batch=0, keep_old=True))
+    data = bytearray(paths[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    paths[1].write_bytes(data)
+    there.steps = [lambda: there.ends(1)]
+    follow(run, there)
+    assert set(there.taken) == {"checkpoint_001.pth"} and len(run.damaged_checkpoints()) == 1
+    paths[0].write_bytes(data)
+    with pytest.raises(CheckpointError, match="all its checkpoints are damaged"):
+        follow(run, There())
+    assert run.checkpoints() == [paths[0]]
 
 
 def test_a_training_that_never_began_there_costs_nothing_here(run: Run, there: There) -> None:

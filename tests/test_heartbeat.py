@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from pianistid_core import heartbeat
+from pianistid_core.atomic import replacing
 from pianistid_core.heartbeat import BEAT_FILE, OLD_LOG, beating, bound_log, silent_s
 from pianistid_core.processes import Moment, ProcessIdentity
 from pianistid_core.run_log import LogFile
@@ -117,6 +120,26 @@ def test_a_log_that_grows_too_long_keeps_its_end_while_it_is_written(
     assert b"number 029999" in path.read_bytes()[-30:] and taken >= 20
     old, begun = (tmp_path / OLD_LOG).read_bytes(), path.read_bytes().split(b"\n")
     assert OLD_LOG.encode() in begun[0] and begun[1].endswith(b"%06d" % (int(old[-7:]) + 1))
+
+
+def test_what_is_written_while_the_end_of_a_log_is_kept_is_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "MOST_LOG_BYTES", 100)
+    monkeypatch.setattr(heartbeat, "KEPT_LOG_BYTES", 50)
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"line\n" * 100)
+
+    @contextmanager
+    def slow(kept: Path) -> Iterator[BinaryIO]:
+        with replacing(kept) as file:
+            yield file
+        with path.open("ab") as log:
+            log.write(b"late\n")
+
+    monkeypatch.setattr(heartbeat, "replacing", slow)
+    bound_log(path)
+    assert (tmp_path / OLD_LOG).read_bytes() == b"line\n" * 10 + b"late\n"
 
 
 def test_a_log_whose_end_cannot_be_kept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ from pianistid_core import launch, trash
 from pianistid_core.config import load_config, to_yaml
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.errors import RunError
+from pianistid_core.ladder import Patience
 from pianistid_core.midi import Notes, read_midi, write_midi
 from pianistid_core.runs import Run, find_runs
 
@@ -117,8 +119,8 @@ def settle(root: DataRoot) -> None:
     for run in find_runs(root.checkpoints_dir):
         if run.state().status in ("running", "queued"):
             try:
-                launch.stop_and_wait(run, "discard", timeout_s=20)
-            except Exception as error:
+                launch.stop_and_wait(run, "discard", patience=Patience(10.0, 20.0))
+            except RunError as error:
                 print(f"  {run.id} could not be stopped: {error}")
 
 
