@@ -6,6 +6,7 @@ import shutil
 import time
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 import streamlit as st
 
@@ -124,6 +125,11 @@ def import_upload(root: DataRoot) -> None:
     if given is None:
         acts.refuse("choose a zip first")
         return
+    take_upload(root, given)
+
+
+def take_upload(root: DataRoot, given: BinaryIO) -> None:
+    """Imports an upload, which has a name, in the background."""
     name = os.path.basename(str(given.name).replace("\\", "/"))
     uploads = root.cache_dir / "uploads"
     folder = uploads / uuid.uuid4().hex

@@ -295,7 +295,7 @@ class Upload(io.BytesIO):
 @pytest.mark.parametrize("name", ["mine.zip", "<b>*a*</b> 🎹.zip", "..\\..\\x.zip", f"{'long' * 100}.zip"])
 def test_an_upload_leaves_nothing_behind_in_the_cache(name: str, demo_root: DataRoot, tmp_path: Path) -> None:
     root = DataRoot(tmp_path / "home", tmp_path / "cache")
-    data_import.import_upload(root, zip_of(demo_root.raw_dir, name))
+    data_import.take_upload(root, zip_of(demo_root.raw_dir, name))
     until(lambda: (job := jobs.find(data_import.import_job(root))) is not None and not job.running)
     job = jobs.find(data_import.import_job(root))
     assert job is not None
@@ -311,7 +311,7 @@ def test_of_two_imports_at_once_the_second_is_said_and_not_kept(
     jobs.start(data_import.import_job(root), "Importing another", lambda progress: go.wait(30))
     said: list[str] = []
     monkeypatch.setattr(state, "complain", said.append)
-    data_import.import_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
+    data_import.take_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
     go.set()
     assert said == ["another import is running; bring in mine.zip when it has ended"]
     assert list((tmp_path / "cache").glob("uploads/*")) == []
@@ -328,7 +328,7 @@ def test_uploads_that_a_killed_server_left_are_cleared_by_the_next_import(demo_r
     for folder in (old, foreign, kept):
         os.utime(folder, (0, 0))
     os.utime(uploads / ("c" * 32), (0, 0), follow_symlinks=False)
-    data_import.import_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
+    data_import.take_upload(root, zip_of(demo_root.raw_dir, "mine.zip"))
     until(lambda: (job := jobs.find(data_import.import_job(root))) is not None and not job.running)
     assert not old.exists()
     assert all((folder / "music.zip").exists() for folder in (new, foreign, kept))
@@ -338,7 +338,7 @@ def test_an_import_is_shown_in_its_data_root_only(
     demo_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done, other = DataRoot(tmp_path / "home", tmp_path / "cache"), tmp_path / "other"
-    data_import.import_upload(done, zip_of(demo_root.raw_dir, "mine.zip"))
+    data_import.take_upload(done, zip_of(demo_root.raw_dir, "mine.zip"))
     until(lambda: (job := jobs.find(data_import.import_job(done))) is not None and not job.running)
     at = lab(done, monkeypatch, PAGE)
     assert "2 recordings and" in words(at)
