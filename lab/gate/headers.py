@@ -1,6 +1,7 @@
 """What every response says about itself, so that a browser keeps the lab apart from the rest of the web.
 
-The policy lets run what the server sends and the one script that stands in Streamlit's page, known by its digest.
+The policy lets run what the server sends and the scripts that stand in the page, Streamlit's and the gate's, known by
+their digests.
 Script that a name or a file smuggles into a page has neither.
 """
 

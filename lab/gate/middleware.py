@@ -17,6 +17,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from gate import headers, organisation
 from gate.answers import answer, protecting, refuse
 from gate.login import Login
+from gate.reloading import SCRIPT, readable, reloading
 from gate.requests import HEALTH, LOGIN, LOGOUT, UPLOAD, Refusal, Visit
 from gate.sessions import Sessions
 from gate.uploads import Uploads, in_time, ticket_of_page
@@ -57,7 +58,7 @@ class Gate:
         self._members = members
         self._login = Login(sessions, root, base, members=members)
         self._uploads = Uploads(self._person_of_page)
-        self._scripts = headers.inline_scripts()
+        self._scripts = [*headers.inline_scripts(), f"'{headers.digest(SCRIPT)}'"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -110,7 +111,11 @@ class Gate:
     async def _on(self, visit: Visit, receive: Receive, send: Send) -> None:
         """To Streamlit, whose answer gets the headers that protect it."""
         policy = headers.page_policy(visit.host, self._scripts)
-        await self._app(visit.scope, receive, protecting(send, policy))
+        answering = protecting(send, policy)
+        if visit.is_for_page and visit.method == "GET":
+            await self._app(readable(visit.scope), receive, reloading(answering))
+        else:
+            await self._app(visit.scope, receive, answering)
 
     async def _upload(self, visit: Visit, ticket: str, receive: Receive, send: Send) -> None:
         session, _, file = visit.path.removeprefix(UPLOAD).partition("/")

@@ -65,3 +65,18 @@ def test_somebody_who_may_look_comes_in_looks_and_goes(
     expect(page).to_have_url(f"{asking.url}/login?next=/runs")
     assert violations == []
     context.close()
+
+
+def test_a_tab_whose_session_has_ended_elsewhere_goes_to_the_login(browser: Browser, asking: ServedLab) -> None:
+    context = browser.new_context(base_url=asking.url)
+    page: Page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto("/login?next=/runs")
+    page.get_by_label("Name").fill("Looker")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible(timeout=60_000)
+    AccountFile(asking.log.parent / "root" / "access.json").set_password("Looker", f"{PASSWORD} anew")
+    expect(page).to_have_url(f"{asking.url}/login?next=/runs", timeout=60_000)
+    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+    context.close()
