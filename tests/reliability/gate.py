@@ -7,6 +7,7 @@ answer. Where something must be let in, that it is counts as well. Exit status 1
 """
 
 import argparse
+import os
 import secrets
 import sys
 import tempfile
@@ -284,6 +285,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", type=int, default=50, help="forged cookies to try (default: %(default)s)")
     options = parser.parse_args()
+    os.environ["FORWARDED_ALLOW_IPS"] = (
+        "127.0.0.1"  # as behind a proxy, by which guessing comes from an address of its own
+    )
     table = Table()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
