@@ -21,6 +21,7 @@ from gate.middleware import Gate
 from gate.organisation import address_in
 from gate.refused_logins import RefusedLogins
 from gate.requests import safe_path
+from gate.server import in_use
 from gate.sessions import LASTS_S, Sessions
 from gate.uploads import MOST_FILES, Uploads, in_time
 from lab_visitor import XSRF, PageSocket, ServedLab
@@ -341,6 +342,20 @@ def test_an_upload_that_does_not_come_is_given_up() -> None:
     assert asyncio.run(asyncio.wait_for(upload(1.0), 20)) == 20  # what has come is no reason to wait longer at one time
 
 
+def test_an_upload_that_only_drips_is_given_up() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)  # never a long pause, and never much
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def drips() -> None:
+        timely = in_time(receive, patience_s=0.2, slowest=1e6)
+        for _ in range(200):
+            await timely()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(drips())
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
@@ -457,7 +472,7 @@ class Door:
             self.file.add("Ada", Role.LOOK, PASSWORD)
         self.root = DataRoot(folder)
         sessions = Sessions(self.file, asks=asks)
-        self.gate = Gate(self._page, sessions=sessions, root=self.root, hosts=["localhost"])
+        self.gate = Gate(self._page, sessions=sessions, root=lambda: self.root, hosts=["localhost"])
 
     async def _page(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -486,6 +501,18 @@ class Door:
         await self.gate({**scope, "scheme": "http", "client": (address, 1)}, receive, send)
         cookies = [value.decode().partition(";")[0] for key, value in sent[0]["headers"] if key == b"set-cookie"]
         return sent[0]["status"], "; ".join(cookies)
+
+
+def test_a_login_is_written_down_where_the_pages_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    door, first = Door(tmp_path), DataRoot(tmp_path / "first")
+    monkeypatch.setenv("PIANISTID_HOME", str(tmp_path / "second"))
+    door.root = in_use(first)
+    assert asyncio.run(door.log_in("Ada", PASSWORD, "10.0.0.1"))[0] == 303
+    assert [line.what for line in entries(DataRoot(tmp_path / "second"))] == ["log in"] and not entries(first)
+    (tmp_path / "second" / "audit").rename(tmp_path / "aside")
+    (tmp_path / "second").rmdir()
+    (tmp_path / "second").touch()
+    assert in_use(first) is first  # a file is in its place
 
 
 def test_many_logins_at_once_wait_in_a_line_that_has_an_end_and_who_is_known_passes_it(tmp_path: Path) -> None:
@@ -537,7 +564,7 @@ def test_only_who_administers_can_empty_what_all_pages_share(tmp_path: Path, rol
 
     async def visit() -> None:
         headers = [(b"host", b"localhost"), (b"cookie", f"{COOKIE}={token}".encode())]
-        gate = Gate(page, sessions=sessions, root=DataRoot(tmp_path), hosts=["localhost"])
+        gate = Gate(page, sessions=sessions, root=lambda: DataRoot(tmp_path), hosts=["localhost"])
         await gate({"type": "websocket", "path": "/_stcore/stream", "headers": headers, "scheme": "ws"}, receive, send)
 
     asyncio.run(visit())
