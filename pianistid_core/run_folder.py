@@ -321,8 +321,8 @@ class RunFolder:
         try:
             most = _MOST_STATE_BYTES if name == "state.json" else _MOST_JSON_BYTES
             with (self.path / name).open("rb") as file:
-                text = file.read(most + 1)
-            data = _plain_object(text) if len(text) <= most else None
+                small = os.fstat(file.fileno()).st_size <= most
+                data = _plain_object(file.read()) if small else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (IsADirectoryError, PermissionError) as error:
