@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qs, quote
 
@@ -31,7 +32,7 @@ _WRONG = "Name and password do not belong together."
 class Login:
     """What is answered at /login and /logout, and to whoever has not logged in yet."""
 
-    def __init__(self, sessions: Sessions, root: DataRoot, base: str, *, members: bool) -> None:
+    def __init__(self, sessions: Sessions, root: Callable[[], DataRoot], base: str, *, members: bool) -> None:
         self._root = root
         self._sessions = sessions
         self._base = base
@@ -87,7 +88,7 @@ class Login:
             return self._page(following, name, _WRONG, 401)
         self._attempts.succeeded(name, visit.address, browser)
         await self._end_old(visit)
-        await to_thread.run_sync(partial(audit.note, self._root, account.name, "log in", where=audit.LAB))
+        await to_thread.run_sync(partial(audit.note, self._root(), account.name, "log in", where=audit.LAB))
         page = self._to(following)
         self._set_cookie(page, visit, browsers.mark(account), browsers.KNOWN_FOR_S, visit.browser_cookie)
         self._set_cookie(page, visit, self._sessions.open(account), int(LASTS_S))
@@ -111,7 +112,7 @@ class Login:
         if tries := self._refused.count(account.name if account else None):
             who = account.name if account else SOMEBODY
             reason = "wrong password" if account else "nobody has this name"
-            note = partial(audit.note, self._root, who, "log in", where=audit.LAB, ended="refused", why=reason)
+            note = partial(audit.note, self._root(), who, "log in", where=audit.LAB, ended="refused", why=reason)
             await to_thread.run_sync(partial(note, tries=tries, address=visit.address))
 
     def _later(self, following: str, name: str, why: str, seconds: int, status: int) -> Response:
@@ -136,7 +137,7 @@ class Login:
         if ticket is None or person is None:
             return
         self._sessions.end(ticket)
-        await to_thread.run_sync(partial(audit.note, self._root, person.name, "log out", where=audit.LAB))
+        await to_thread.run_sync(partial(audit.note, self._root(), person.name, "log out", where=audit.LAB))
 
     def _page(self, following: str, name: str = "", problem: str = "", status: int = 200) -> Response:
         try:

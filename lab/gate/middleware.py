@@ -7,7 +7,7 @@ along. What passes carries a ticket in a header that no browser can set, by whic
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 from starlette.requests import ClientDisconnect
@@ -37,8 +37,8 @@ _OPEN_BEHIND_PROXY = (
 class Gate:
     """The gate as an ASGI application around another.
 
-    `root` keeps the audit log, `hosts` are the names it answers to, `base` is the path below which it is served, and
-    `members` says whether the organisation's login is set up.
+    `root` gives the data root whose audit log is kept now, `hosts` are the names it answers to, `base` is the
+    path below which it is served, and `members` says whether the organisation's login is set up.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Gate:
         app: ASGIApp,
         *,
         sessions: Sessions,
-        root: DataRoot,
+        root: Callable[[], DataRoot],
         hosts: Sequence[str],
         base: str = "",
         members: bool = False,

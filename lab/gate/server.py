@@ -6,6 +6,7 @@ import signal
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,11 +17,12 @@ from streamlit import config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import housekeeping
+import state
 from gate import organisation, sessions
 from gate.middleware import TICKET_HEADER, Gate
 from pianistid_core.accounts import AccountFile
 from pianistid_core.datasets.root import DataRoot
-from pianistid_core.errors import AccessError
+from pianistid_core.errors import AccessError, DataRootError
 from pianistid_core.exposure import WITHOUT_LOGIN, allowed_hosts, is_exposed
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,15 @@ def gate(ticket: str) -> Middleware:
     sessions.serve(served)
     base = str(config.get_option("server.baseUrlPath") or "").strip("/")
     base = f"/{base}" if base else ""
-    return Middleware(Gate, sessions=served, root=root, hosts=hosts, base=base, members=members)
+    return Middleware(Gate, sessions=served, root=partial(in_use, root), hosts=hosts, base=base, members=members)
+
+
+def in_use(first: DataRoot) -> DataRoot:
+    """The data root that the pages work with now; the one that the server began with when it cannot be had."""
+    try:
+        return state.data_root()
+    except DataRootError:
+        return first
 
 
 def _check_settings() -> None:

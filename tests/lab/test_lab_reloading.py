@@ -31,7 +31,7 @@ def test_only_a_page_brings_the_script_which_its_policy_names(tmp_path: Path) ->
             sent.append(message)
 
         sessions = Sessions(AccountFile(tmp_path / "access.json"), asks=False)
-        gate = Gate(app, sessions=sessions, root=DataRoot(tmp_path), hosts=["localhost"])
+        gate = Gate(app, sessions=sessions, root=lambda: DataRoot(tmp_path), hosts=["localhost"])
         headers = [(b"host", b"localhost"), (b"accept", accept.encode()), (b"accept-encoding", b"gzip")]
         scope = {"type": "http", "path": "/runs", "method": "GET", "headers": headers, "query_string": b""}
         asyncio.run(gate(scope, receive, send))
