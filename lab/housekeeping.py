@@ -22,7 +22,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
-GIVE_BACK_S = 60.0  # while pages are drawn; Streamlit itself collects nothing here (.streamlit/config.toml)
+GIVE_BACK_S = 60.0  # while pages are drawn; Streamlit itself collects nothing here (lab/.streamlit/config.toml)
 KEEP_S = 60.0  # a page whose connection broke comes back within seconds
 
 
