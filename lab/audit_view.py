@@ -15,6 +15,7 @@ from wording import count, one_line, plain
 
 SHOWN = 500
 _MOST_CSV = 100_000
+_ROWS_SHOWN = 14
 _ANY = "Anybody"
 _ANYTHING = "Anything"
 
@@ -49,7 +50,8 @@ def draw(root: DataRoot) -> None:
         st.info("Nothing fits. Choose another person or action, or empty the filter.", icon=":material/filter_alt_off:")
         return
     st.dataframe(
-        [_row(entry) for entry in found], hide_index=True, key="audit_table", placeholder="", height=560,
+        [_row(entry) for entry in found], hide_index=True, key="audit_table", placeholder="",
+        height=560 if len(found) > _ROWS_SHOWN else "content",
         alt=f"{count(len(found), 'entry', 'entries')} of the audit log.",
         column_config={
             "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width="medium"),
