@@ -34,6 +34,7 @@ from playwright.sync_api import Browser, Error, Locator  # noqa: E402
 from watched_page import Findings, Seen, WatchedPage, chromium  # noqa: E402
 
 from hostile_names import NAMES  # noqa: E402
+from pianistid_core.names import printable  # noqa: E402
 
 BEGAN = time.monotonic()
 CUT = re.compile(r"\.\.\.$|…$")
@@ -73,6 +74,8 @@ class Reading:
                 forms = [normal(stored), *(normal(quoted(stored)[1:-1]) for quoted in (repr, ascii))]
                 forms += [normal(stored.replace('"', "%22"))] if kind == "u" else []
                 forms += [normal(json.dumps(stored, ensure_ascii=False)[1:-1])] if kind == "w" else []
+                # A sentence begins with a capital; a log shows no terminal codes.
+                forms += [normal(stored[:1].upper() + stored[1:]), normal(printable(stored))]
                 before = before.replace("\\ \\ ", " ") if kind == "w" else before
                 if before.endswith(tuple(forms)):
                     self.equal.setdefault(kind, set()).add(number)
