@@ -1,9 +1,12 @@
 """What tests of the pages share: the lab on a data root, what it shows, and runs in every state."""
 
+import asyncio
 import json
 import os
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from pianistid_core.config import load_config, to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.processes import ProcessIdentity
 from pianistid_core.runs import Confusion, Run
+
+T = TypeVar("T")
 
 HOME = Path(__file__).resolve().parent.parent / "lab" / "shell.py"
 PAGES = (
@@ -120,3 +125,9 @@ def many_runs(root: Path, n: int, *, epochs: int = 20, metrics_rows: int = 20) -
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         counts = {"class_names": ["Ada", "Bela"], "counts": [[3, 1], [0, 4]]}
         (folder / "confusion" / f"epoch_{epochs:03d}.json").write_text(json.dumps(counts))
+
+
+def to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives, in a thread of its own: a browser of other tests may keep a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

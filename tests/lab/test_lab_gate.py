@@ -24,6 +24,7 @@ from gate.requests import safe_path
 from gate.server import in_use
 from gate.sessions import LASTS_S, Sessions
 from gate.uploads import MOST_FILES, Uploads, in_time
+from lab_support import to_its_end
 from lab_visitor import XSRF, PageSocket, ServedLab
 from pianistid_core.accounts import AccountFile, Role
 from pianistid_core.audit import entries
@@ -339,7 +340,7 @@ def test_an_upload_that_does_not_come_is_given_up() -> None:
             except TimeoutError:
                 return taken
 
-    assert asyncio.run(asyncio.wait_for(upload(1.0), 20)) == 20  # what has come is no reason to wait longer at one time
+    assert to_its_end(asyncio.wait_for(upload(1.0), 20)) == 20  # what has come is no reason to wait longer at one time
 
 
 def test_an_upload_that_only_drips_is_given_up() -> None:
@@ -353,7 +354,7 @@ def test_an_upload_that_only_drips_is_given_up() -> None:
             await timely()
 
     with pytest.raises(TimeoutError):
-        asyncio.run(drips())
+        to_its_end(drips())
 
 
 class Clock:
@@ -507,7 +508,7 @@ def test_a_login_is_written_down_where_the_pages_work(tmp_path: Path, monkeypatc
     door, first = Door(tmp_path), DataRoot(tmp_path / "first")
     monkeypatch.setenv("PIANISTID_HOME", str(tmp_path / "second"))
     door.root = in_use(first)
-    assert asyncio.run(door.log_in("Ada", PASSWORD, "10.0.0.1"))[0] == 303
+    assert to_its_end(door.log_in("Ada", PASSWORD, "10.0.0.1"))[0] == 303
     assert [line.what for line in entries(DataRoot(tmp_path / "second"))] == ["log in"] and not entries(first)
     (tmp_path / "second" / "audit").rename(tmp_path / "aside")
     (tmp_path / "second").rmdir()
@@ -526,7 +527,7 @@ def test_many_logins_at_once_wait_in_a_line_that_has_an_end_and_who_is_known_pas
         return [status for status, _ in await asyncio.gather(*strangers)], known
 
     begun = time.monotonic()
-    statuses, known = asyncio.run(crowd())
+    statuses, known = to_its_end(crowd())
     assert time.monotonic() - begun < 15  # nothing is worked out for whoever has gone
     assert known == 303 and statuses.count(503) == 20 and set(statuses) == {401, 503}
     refused = [entry for entry in entries(door.root) if entry.ended == "refused"]
@@ -536,9 +537,9 @@ def test_many_logins_at_once_wait_in_a_line_that_has_an_end_and_who_is_known_pas
 
 @pytest.mark.parametrize("name", ["forwarded", "x_forwarded_for", "x_forwarded_host", "via", "x_real_ip"])
 def test_an_open_lab_serves_nobody_whom_a_proxy_passes_on(tmp_path: Path, name: str) -> None:
-    status, _ = asyncio.run(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1", **{name: "10.0.0.1"}))
+    status, _ = to_its_end(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1", **{name: "10.0.0.1"}))
     assert status == 403
-    assert asyncio.run(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1"))[0] == 200
+    assert to_its_end(Door(tmp_path, asks=False).log_in("Ada", PASSWORD, "127.0.0.1"))[0] == 200
 
 
 @pytest.mark.parametrize(("role", "lets_through"), [(Role.LOOK, 1), (Role.RUN, 1), (Role.ADMINISTER, 2)])
@@ -567,7 +568,7 @@ def test_only_who_administers_can_empty_what_all_pages_share(tmp_path: Path, rol
         gate = Gate(page, sessions=sessions, root=lambda: DataRoot(tmp_path), hosts=["localhost"])
         await gate({"type": "websocket", "path": "/_stcore/stream", "headers": headers, "scheme": "ws"}, receive, send)
 
-    asyncio.run(visit())
+    to_its_end(visit())
     assert len(heard) == lets_through and heard[-1]["bytes"] == again.SerializeToString()
 
 

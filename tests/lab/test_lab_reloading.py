@@ -1,6 +1,5 @@
 """A tab whose session has ended: its page brings the script along that leads to the login."""
 
-import asyncio
 from pathlib import Path
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -10,6 +9,7 @@ from gate.headers import digest
 from gate.middleware import Gate
 from gate.reloading import SCRIPT
 from gate.sessions import Sessions
+from lab_support import to_its_end
 from pianistid_core.accounts import AccountFile
 from pianistid_core.datasets.root import DataRoot
 
@@ -34,7 +34,7 @@ def test_only_a_page_brings_the_script_which_its_policy_names(tmp_path: Path) ->
         gate = Gate(app, sessions=sessions, root=lambda: DataRoot(tmp_path), hosts=["localhost"])
         headers = [(b"host", b"localhost"), (b"accept", accept.encode()), (b"accept-encoding", b"gzip")]
         scope = {"type": "http", "path": "/runs", "method": "GET", "headers": headers, "query_string": b""}
-        asyncio.run(gate(scope, receive, send))
+        to_its_end(gate(scope, receive, send))
         said = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return said, b"".join(message.get("body", b"") for message in sent[1:]).decode()
 
