@@ -115,8 +115,16 @@ class Family:
 class Ladder:
     """The steps to the end of one training, each taken when its time has come since the request to stop."""
 
-    def __init__(self, family: Family, patience: Patience, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        family: Family,
+        patience: Patience,
+        *,
+        before_killing: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.family, self.patience, self._now = family, patience, now
+        self._before_killing = before_killing
         self.killed = False
         self._asked_at: float | None = None
         self._told = False
@@ -135,6 +143,8 @@ class Ladder:
         self._asked_at = now if self._asked_at is None else self._asked_at
         waited = now - self._asked_at
         if waited >= self.patience.killed_after_s:
+            if not self.killed:
+                self._before_killing()
             self.killed = True
             self.family.end()
         elif waited >= self.patience.told_after_s and not self._told:

@@ -325,7 +325,7 @@ def see_to_the_end(run: Run, *, patience: Patience | None = None) -> None:
     theirs to end.
     """
     _ignore_signals()
-    ladder = Ladder(Family(run.path), patience or patience_with(run))
+    ladder = Ladder(Family(run.path), patience or patience_with(run), before_killing=lambda: _take_over(run))
     while _lives(run.trainer()) and ladder.family.members():
         ladder.climb(asked=run.stop_request() is not None)
         time.sleep(_LOOK_EVERY_S)
@@ -335,6 +335,18 @@ def see_to_the_end(run: Run, *, patience: Patience | None = None) -> None:
     while not run.is_due() and closing.family.members():
         closing.climb(asked=True)
         time.sleep(_LOOK_EVERY_S)
+
+
+def _take_over(run: Run) -> None:
+    """Says that this process sees to the end of a run, so that nobody takes it for over before all of it is."""
+    trainer = run.trainer()
+    if trainer is None or not is_of(run.path, trainer):  # a person's terminal or notebook
+        return
+    if hasattr(signal, "SIGSTOP"):
+        trainer.signal(signal.SIGSTOP)  # it could write its state between the reading and the writing
+    state = run.state()
+    if state.status == "running":
+        run.set_state("running", state.reason, epochs=state.epochs, process=trainer, supervisor=ProcessIdentity.of())
 
 
 def _ignore_signals() -> None:

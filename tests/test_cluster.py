@@ -166,7 +166,7 @@ def test_a_stopped_run_is_collected_and_goes_on_there(started: Callable[..., Run
     until(lambda: run.state().epoch >= 1)
     assert run.state().status == "running" and remote_place(run).machine == socket.gethostname()  # type: ignore[union-attr]
     launch.stop_and_wait(run)
-    assert run.state().status == "stopped" and len(run.checkpoints()) == 1
+    assert run.state().status == "stopped" and len(run.checkpoints()) in (1, 2)  # the newest, and the one before it
     assert not trainers_of(run) and not followers_of(run)
     epochs = run.state().epoch
     launch.resume(run, tiny_root)

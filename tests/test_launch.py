@@ -29,7 +29,7 @@ from pianistid_core.runs import STARTING, Run, find_runs
 from pianistid_core.training import train
 from tiny import tiny_config, until
 
-PYTHON = sys.executable
+PYTHON = sys.executable  # which the fixtures replace
 LONG: dict[str, Any] = {
     "epochs": 2000,
     "checkpoint_cfg": {"checkpoint_after_n_epochs": 1, "delete_old_checkpoints": True},
@@ -481,8 +481,15 @@ def test_a_trainer_without_a_supervisor_that_does_not_heed_is_ended_after_a_stop
     kill(run.supervisor())
     trainer = run.trainer()
     run.request_stop("save")
-    launch.see_to_the_end(run, patience=Patience(0.0, 0.5))
-    assert trainer is not None and not trainer.alive() and not processes_of(run)
+    ending = (
+        "import sys; from pathlib import Path; from pianistid_core import launch, ladder, runs; "
+        "launch.see_to_the_end(runs.Run.open(Path(sys.argv[1])), patience=ladder.Patience(0.0, 0.5))"
+    )
+    with subprocess.Popen([PYTHON, "-c", ending, str(run.path)]) as ender:
+        until(lambda: run.state().status not in ("queued", "running"))
+        left = processes_of(run)  # looked at the moment it says so
+    assert ender.returncode == 0 and left == []
+    assert trainer is not None and not trainer.alive()
     assert run.state().status == "stopped" and "did not heed" in run.state().reason
 
 
