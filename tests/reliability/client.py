@@ -56,6 +56,7 @@ class Told:
     bytes_in: int = 0
     finished: int = 0
     exceptions: list[str] = field(default_factory=list)
+    toasts: list[str] = field(default_factory=list)
 
 
 class Server:
@@ -389,6 +390,8 @@ class Tab:
             self._drawn[path] = _Drawn(name, what, self._run, delta.fragment_id)
             if name == "exception":
                 self.told.exceptions.append(f"{what.type}: {what.message}")
+            if name == "toast":  # a browser keeps it on the screen, whatever is drawn next
+                self.told.toasts.append(what.body.replace("\\", ""))
             if getattr(what, "set_value", False):
                 self._obey(name, what)
         elif kind == "add_block":

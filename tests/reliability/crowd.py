@@ -131,8 +131,12 @@ class Person(threading.Thread):
         try:
             self.tab.open("runs", runs_archived="true")
             while time.monotonic() < self.until:
+                acts, toasts = len(self.done), len(self.tab.told.toasts)
                 self.act()
                 self.tab.watch(self.random.uniform(1.0, 6.0))
+                for action in self.done[acts:]:  # also what came a moment later, with a refresh in between
+                    action.said = "; ".join(filter(None, [action.said, *self.tab.told.toasts[toasts:]]))
+                    action.refused = action.refused or "; ".join(self.tab.errors())
         except TabError as error:
             self.troubles.append(f"person {self.number}: {error}")
         finally:
