@@ -66,7 +66,7 @@ async def _keep() -> None:
             if end_the_gone(now) or (_PAGES and now - given_back >= GIVE_BACK_S):
                 given_back = now
                 await asyncio.to_thread(give_back)
-        except Exception:
+        except Exception:  # a fault of one look must not end all later ones: memory would never be given back again
             log.exception("housekeeping failed; it tries again")
 
 

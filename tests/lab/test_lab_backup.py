@@ -57,6 +57,19 @@ def test_a_backup_is_made_checked_and_removed(root: DataRoot, monkeypatch: pytes
     assert {"backup", "backup check", "backup delete"} <= {entry.what for entry in audit.entries(root)}
 
 
+def test_another_backup_that_comes_meanwhile_is_not_the_chosen_one(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf_of(root).mkdir()
+    write_backup(root, shelf_of(root) / "a.zip")
+    at = lab(root, monkeypatch, "views/backup.py")
+    at.session_state["backups_table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    assert "a.zip is chosen" in words(at.run()).replace("\\", "")
+    write_backup(root, shelf_of(root) / "b.zip")  # by somebody else; the newest stands first
+    at.run()
+    assert "is chosen" not in words(at) and at.button(key="backup_delete").disabled
+
+
 def test_a_backup_is_brought_in_from_a_path(root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_backup(root, tmp_path / "b.zip")
     there = DataRoot(tmp_path / "there", cache_dir=tmp_path / "other")

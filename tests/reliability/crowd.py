@@ -162,8 +162,9 @@ class Person(threading.Thread):
         }.get(what, "")  # fmt: skip
         if button and (not self.tab.has(button) or self.tab.widget(button).disabled):
             return None
-        if what == "stop" and next(menu.disabled for menu in self.tab.elements("popover") if menu.label == "Stop"):
-            return None
+        menu = {"stop": "Stop", "tag": "Tag"}.get(what)
+        if menu and next(one.disabled for one in self.tab.elements("popover") if one.label == menu):
+            return None  # others have taken away what was chosen
         if what == "tag":
             self.tags += 1
             tag = f"{self.number}-{self.tags}"
