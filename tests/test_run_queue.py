@@ -53,8 +53,16 @@ def kill_dispatchers(root: DataRoot) -> int:
     found = processes_in(root, "pianistid_core.run_queue")
     for process in found:
         process.kill()
-    until(lambda: not processes_in(root, "pianistid_core.run_queue"))
+    # Not "until none is listed": a dying process has no command line any more while it still holds its lock.
+    until(lambda: all(has_ended(process) for process in found))
     return len(found)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture
