@@ -161,6 +161,7 @@ def test_a_run_on_the_cluster_is_the_same_as_one_here(
     until(lambda: not any((folder / run.id).exists() for folder in ray.left()))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_collected_and_goes_on_there(started: Callable[..., Run], tiny_root: DataRoot) -> None:
     run = started(**LONG)
     until(lambda: run.state().epoch >= 1)
@@ -249,6 +250,7 @@ def test_what_fails_there_is_said_here(started: Callable[..., Run], tiny_root: D
     assert "clip" in run.log_tail() and run.failure().kind == "bad data"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_runs_for_the_cluster_wait_for_nobody_here(tiny_root: DataRoot, ray: Ray) -> None:
     queue = RunQueue(tiny_root)
     by_hand = launch.start(tiny_config(run="by-hand", **LONG), tiny_root)

@@ -176,7 +176,7 @@ def test_hostile_files_made_here_are_read_or_refused_for_what_they_are(case: Mid
             read_midi(data)
         said = str(caught.value)
         assert case.refusal in said and said.isprintable() and len(said) < 300
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
 
 
 def test_real_files_damaged_at_random_are_read_alike_by_both_readers_or_refused() -> None:

@@ -116,6 +116,7 @@ def test_two_processes_train_as_one_and_only_the_first_writes(tiny_root: DataRoo
     assert together.state().status == "finished" and "cpu and 1 more" in log
 
 
+@pytest.mark.slow
 def test_a_request_stops_all_at_one_batch_and_another_number_of_processes_goes_on(tiny_root: DataRoot) -> None:
     config = peers_config(run="cut", epochs=30, checkpoint_cfg={"checkpoint_after_n_epochs": 100})
     torchrun, run = start_config(tiny_root, config), run_for(config, tiny_root)

@@ -20,10 +20,10 @@ from pianistid_core.strict_yaml import read_value, read_written_yaml, read_yaml,
 @pytest.mark.parametrize("case", REFUSED)
 def test_hostile_yaml_is_one_quick_sentence(case: str) -> None:
     text, expected = REFUSED[case]
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ConfigError) as caught:
         read_yaml(text, source="mine.yaml")
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 10  # a bomb takes minutes; less would time the collector of garbage
     (fault,) = caught.value.faults
     assert re.search(expected, fault.message)
     assert str(caught.value).startswith("mine.yaml: ")
@@ -68,11 +68,14 @@ def test_thirty_levels_are_read_and_no_more(read: Callable[[bytes], dict[str, An
 
 
 def test_open_brackets_do_not_slow_the_reader_down() -> None:
-    began = time.process_time()
-    for _ in range(10):
+    def seconds(brackets: int) -> float:
+        began = time.thread_time()
         with pytest.raises(ConfigError, match="nested more than 30 deep"):
-            read_yaml("a: " + "[" * 1000)
-    assert time.process_time() - began < 0.5  # looking for a key behind each of them, it took two seconds
+            read_yaml("a: " + "[" * brackets)
+        return time.thread_time() - began
+
+    few, many = (min(seconds(brackets) for _ in range(9)) for brackets in (100, 1000))
+    assert many < 30 * few  # looking for a key behind each of them, it took a hundred times as long
 
 
 @settings(deadline=None)

@@ -151,7 +151,13 @@ def test_axe_finds_nothing_serious_for_a_first_visitor(path: str, first_page: Pa
     assert grave(first_page) == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+# The pages with the most kinds of controls stand for the others, which the slow suite walks through as well.
+MOST_CONTROLS = ("data, splits", "build", "runs", "run, checkpoints", "identify, answer")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in MOST_CONTROLS else pytest.mark.slow) for name in PAGES]
+)
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(name: str, page: Page) -> None:
     visit(page, PAGES[name])
     n_controls = page.evaluate(_CONTROLS, ", ".join(_OTHERWISE))

@@ -66,7 +66,7 @@ def test_start_a_run_watch_it_and_stop_it(page: Page, trained_root: "DataRoot") 
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1440, 1024, 390])
+@pytest.mark.parametrize("width", [pytest.param(1440, marks=pytest.mark.slow), 390])
 def test_no_page_scrolls_sideways(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     for path in ("/", "/data", "/data?data_tab=Look+and+listen", "/build", "/runs", "/identify?example=demo"):

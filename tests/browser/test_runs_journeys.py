@@ -62,6 +62,7 @@ def filtered(page: Page, text: str) -> None:
     settled(page)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_server(page: Page, server: "Server", trained_root: "DataRoot") -> None:
     run = start(trained_root, "survivor", epochs=10)
     visit(page, "/runs?run=demo/survivor")
@@ -110,6 +111,7 @@ def test_several_runs_go_to_the_trash_and_come_back(page: Page, trained_root: "D
     assert trash.discarded(trained_root.checkpoints_dir) == []
 
 
+@pytest.mark.slow
 def test_a_selection_and_clicks_survive_a_list_that_changes(page: Page, trained_root: "DataRoot") -> None:
     for name in ("older", "old"):
         kept(trained_root, name)
