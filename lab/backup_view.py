@@ -15,6 +15,7 @@ import jobs
 import who
 from acts import acting
 from components.empty import show_empty
+from components.tables import forget_ticks_of_another_list
 from pianistid_core.accounts import Role
 from pianistid_core.backups.layout import PARTS, Part
 from pianistid_core.backups.manifest import Contents
@@ -29,7 +30,6 @@ MOST_DOWNLOADED = 200 << 20
 _CHUNK = 1 << 20
 _UPLOAD, _PATH, _RENAME = "restore_zip", "restore_path", "restore_rename"
 _TABLE = "backups_table"
-_SHOWN = "backups.shown"
 # What somebody who may run things, but not administer, brings in: music and runs, and nothing that changes the lab.
 _OF_RUNNERS: tuple[Part, ...] = ("data", "runs")
 _CHOICES: tuple[tuple[Part, str, str], ...] = (
@@ -71,10 +71,7 @@ def _shelf(root: DataRoot, busy: bool) -> None:
     if not found:
         show_empty(":material/inventory_2:", "No backup yet", "Those that are made here stand in a list.", key="shelf")
         return
-    names = tuple(one.name for one in found)
-    if st.session_state.get(_SHOWN) != names:  # in another list the ticked row would be a backup that nobody chose
-        st.session_state[_TABLE] = {"selection": {"rows": [], "columns": [], "cells": []}}
-    st.session_state[_SHOWN] = names
+    forget_ticks_of_another_list(_TABLE, tuple(one.name for one in found))
     bar = st.container(key="shelf_bar")
     event = st.dataframe(
         pd.DataFrame(

@@ -6,13 +6,13 @@ import streamlit as st
 import acts
 import run_actions
 from components.empty import show_empty
+from components.tables import forget_ticks_of_another_list
 from pianistid_core import trash
 from pianistid_core.accounts import Role
 from pianistid_core.datasets.root import DataRoot
 from wording import count, listed, one_line, plain
 
 TABLE = "trash_table"
-SHOWN = "trash.shown"
 
 
 def notice() -> None:
@@ -43,10 +43,7 @@ def draw(root: DataRoot) -> None:
             "A run that is moved to the trash waits here until it is put back or removed for good.", key="trash",
         )  # fmt: skip
         return
-    ids = tuple(one.id for one in found)
-    if st.session_state.get(SHOWN) != ids:  # in another list the ticked rows would be runs that nobody chose
-        st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": []}}
-    st.session_state[SHOWN] = ids
+    forget_ticks_of_another_list(TABLE, tuple(one.id for one in found))
     total = sum(one.size_bytes for one in found) / 2**20
     bar = st.container(key="trash_bar")
     event = st.dataframe(

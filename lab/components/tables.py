@@ -50,6 +50,13 @@ def download(source: Any, *, key: str, name: str, label: str = "Download as CSV"
     )  # fmt: skip
 
 
+def forget_ticks_of_another_list(table: str, shown: tuple[str, ...]) -> None:
+    """Unticks the rows of a table when it shows other things than before: they would be ones that nobody chose."""
+    if st.session_state.get(f"{table}.shown") != shown:
+        st.session_state[table] = {"selection": {"rows": [], "columns": [], "cells": []}}
+    st.session_state[f"{table}.shown"] = shown
+
+
 def _frame(source: Any) -> "pd.DataFrame":
     import pandas as pd
 
