@@ -22,7 +22,7 @@ from pianistid_core.errors import DataError, ModelError
 from pianistid_core.runs import Confusion, RecordingOutcome
 
 if TYPE_CHECKING:
-    from pianistid_core.models import FactorisedModel, PianistModel
+    from pianistid_core.models import ConceptModel, PianistModel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -170,7 +170,7 @@ def arithmetic(device: torch.device, precision: str | None) -> AbstractContextMa
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def as_factorised(model: "PianistModel") -> "FactorisedModel":
+def as_factorised(model: "PianistModel") -> "ConceptModel":
     """The model as one that takes concepts apart.
 
     Raises
@@ -178,9 +178,9 @@ def as_factorised(model: "PianistModel") -> "FactorisedModel":
     ModelError
         When it is not.
     """
-    from pianistid_core.models import FactorisedModel
+    from pianistid_core.models import ConceptModel
 
-    if not isinstance(model, FactorisedModel):
+    if not isinstance(model, ConceptModel):
         raise ModelError(
             f"a {type(model).__name__} does not take concepts apart; train one with encoder_module: disentangle"
         )

@@ -27,7 +27,7 @@ from pianistid_core.devices import choose_device
 from pianistid_core.errors import ExtractionError, ModelError, PianistIDError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS, arithmetic, subset_name
 from pianistid_core.midi import CLIP_LENGTH_S, MidiSource, Notes, clips_in, read_midi, split_into_clips
-from pianistid_core.models import FactorisedModel, PianistModel, for_inference
+from pianistid_core.models import ConceptModel, PianistModel, for_inference
 from pianistid_core.rolls import Roll
 from pianistid_core.runs import list_runs
 from pianistid_core.shapley import interactions, shapley_values
@@ -233,7 +233,7 @@ class Identifier:
     @property
     def factorised(self) -> bool:
         """Whether the model takes concepts apart, so that they can be masked."""
-        return isinstance(self._model, FactorisedModel)
+        return isinstance(self._model, ConceptModel)
 
     def identify(self, midi: MidiSource | Notes, *, concepts: bool = True) -> Identification:
         """Names the pianist of a MIDI file, given as a path, its bytes, an open file or its notes.
@@ -302,7 +302,7 @@ class Identifier:
         batch = torch.from_numpy(np.stack(rolls)).to(self.device)
         with torch.inference_mode():
             with arithmetic(self.device, self._precision):
-                if not isinstance(self._model, FactorisedModel):
+                if not isinstance(self._model, ConceptModel):
                     return _softmax(self._model(batch)).unsqueeze(0).numpy()
                 embeddings = self._model.encode_concepts(batch)
             return _softmax(self._model.classify_each(embeddings.float(), subsets)).numpy()

@@ -210,7 +210,7 @@ class _Heard:
 def _heard(loaded: "LoadedModel", cache: Any, device: "torch.device", progress: OnProgress | None) -> _Heard:
     from pianistid_core.evaluation import average_by_recording, predict, predict_each
     from pianistid_core.loader import ClipDataset, ahead, make_loader
-    from pianistid_core.models import FactorisedModel, for_inference
+    from pianistid_core.models import ConceptModel, for_inference
 
     config = loaded.config
     dataset = ClipDataset(cache, config.test_dataset_cfg, classify_dataset=config.classify_dataset)
@@ -223,7 +223,7 @@ def _heard(loaded: "LoadedModel", cache: Any, device: "torch.device", progress: 
     model = for_inference(loaded.model)
     batches = ahead(make_loader(dataset, batch_size=batch_size, form="strokes" if device.type == "cuda" else "float32"))
     precision = config.precision if device.type == "cuda" else None
-    concepts: tuple[str, ...] = CONCEPTS if isinstance(model, FactorisedModel) else ()
+    concepts: tuple[str, ...] = CONCEPTS if isinstance(model, ConceptModel) else ()
     if concepts:
         subsets = (CONCEPTS, *((concept,) for concept in CONCEPTS))
         heard = predict_each(model, batches, subsets, device, on_batch=on_batch, precision=precision)

@@ -23,12 +23,14 @@ from pianistid_core.schema import closest, parse
 
 if TYPE_CHECKING:
     from pianistid_core.models.blocks import PianistModel
+    from pianistid_core.models.concept_model import ConceptModel
     from pianistid_core.models.factorised import FactorisedModel
 
 __all__ = [
     "ENCODERS",
     "CnnOptions",
     "CompactOptions",
+    "ConceptModel",
     "CrnnOptions",
     "FactorisedModel",
     "FactorisedOptions",
@@ -111,6 +113,10 @@ def __getattr__(name: str) -> Any:
         from pianistid_core.models.blocks import PianistModel
 
         return PianistModel
+    if name == "ConceptModel":
+        from pianistid_core.models.concept_model import ConceptModel
+
+        return ConceptModel
     if name == "FactorisedModel":
         from pianistid_core.models.factorised import FactorisedModel
 

@@ -3,25 +3,22 @@
 Shapes: B clips, D features of an embedding, K pianists; the four concepts are in the order of `CONCEPTS`.
 """
 
-from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pianistid_core.concepts import CONCEPTS, concepts_problem
-from pianistid_core.errors import ModelError
+from pianistid_core.concepts import CONCEPTS
 from pianistid_core.models.blocks import (
     ConvBlock,
     HeadLayer,
     MaxPooling,
-    PianistModel,
     RecurrentBlock,
     make_pooling,
 )
 from pianistid_core.models.chance import DrawsChance, SelfAttention
 from pianistid_core.models.compact import CompactEncoder
+from pianistid_core.models.concept_model import ConceptModel
 from pianistid_core.models.options import FactorisedOptions
 from pianistid_core.rolls import N_KEYS
 
@@ -94,7 +91,7 @@ def masked_average(embeddings: Tensor, kept: Tensor) -> Tensor:
     return (embeddings * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-class FactorisedModel(DrawsChance, PianistModel):
+class FactorisedModel(DrawsChance, ConceptModel):
     """Four encoders, one per concept, whose embeddings are masked, attended to and pooled before the head."""
 
     def __init__(self, options: FactorisedOptions, num_classes: int) -> None:
@@ -141,48 +138,14 @@ class FactorisedModel(DrawsChance, PianistModel):
         ]
         return torch.stack(embeddings, dim=1)
 
-    def classify(self, embeddings: Tensor, keep: Sequence[str | int] | None = None) -> Tensor:
-        """Gives logits (B, K) for embeddings (B, 4, D), hearing only the concepts in `keep` (None: all).
-
-        `keep` holds names, or numbers of channels as `CONCEPTS` orders them: 0 melody to 3 dynamics.
-
-        Raises ModelError when `keep` is empty or names something else, or the embeddings have another shape.
-        """
-        self._check_embeddings(embeddings)
-        names = CONCEPTS if keep is None else _concept_names(keep)
-        kept = torch.tensor([concept in names for concept in CONCEPTS], device=embeddings.device)
-        return self.head(self._combine(embeddings, kept.expand(len(embeddings), -1)))
-
-    def classify_each(self, embeddings: Tensor, subsets: Sequence[Sequence[str | int]]) -> Tensor:
-        """Gives logits (S, B, K) for embeddings (B, 4, D), hearing only the concepts of each of S subsets in turn.
-
-        All subsets go through the head at once. An empty one is silence: what is said before listening.
-
-        Raises ModelError when a subset names something else, or the embeddings have another shape.
-        """
-        self._check_embeddings(embeddings)
-        named = [_concept_names(subset) if len(subset) else () for subset in subsets]
-        kept = torch.tensor([[concept in names for concept in CONCEPTS] for names in named], dtype=torch.bool)
-        # Not `device=`: that would wait for a GPU to have finished its work so far.
-        of_clips = kept.to(embeddings.device, non_blocking=embeddings.is_cuda).repeat_interleave(len(embeddings), dim=0)
-        stacked = embeddings.expand(len(subsets), *embeddings.shape).flatten(0, 1)  # (S * B, 4, D)
-        return self.head(self._combine(stacked, of_clips)).view(len(subsets), len(embeddings), -1)
-
-    def _check_embeddings(self, embeddings: Tensor) -> None:
-        if embeddings.dim() != 3 or tuple(embeddings.shape[1:]) != (len(CONCEPTS), self.feature_size):
-            raise ModelError(
-                f"embeddings of shape {tuple(embeddings.shape)} came, but this model's head wants "
-                f"(clips, {len(CONCEPTS)}, {self.feature_size}), as encode_concepts gives them"
-            )
-
     def forward_features(self, rolls: Tensor) -> Tensor:
         embeddings = self.encode_concepts(rolls)
-        return self._combine(embeddings, self._draw_kept(embeddings))
+        return self.combine(embeddings, self._draw_kept(embeddings))
 
     def head(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.fc2(self.fc1(features)))
 
-    def _combine(self, embeddings: Tensor, kept: Tensor) -> Tensor:
+    def combine(self, embeddings: Tensor, kept: Tensor) -> Tensor:
         """Takes embeddings (B, 4, D) and what is kept of them (B, 4) to features (B, D)."""
         embeddings = embeddings * kept.unsqueeze(2)
         if self.self_attention is not None:
@@ -203,18 +166,3 @@ class FactorisedModel(DrawsChance, PianistModel):
         # The ranks of independent draws are a random order, so "rank below n" is a random set of n concepts.
         ranks = torch.rand((n_clips, shape[1]), device=device).argsort(dim=1).argsort(dim=1)
         return self.own(~(hit & (ranks < masked)))
-
-
-def _concept_names(keep: Sequence[str | int]) -> Sequence[object]:
-    names = keep if isinstance(keep, str) else [_concept_name(given) for given in keep]
-    problem = concepts_problem(names)
-    if problem is not None:
-        raise ModelError(problem)
-    return names
-
-
-def _concept_name(given: object) -> object:
-    """The name of a numbered concept; whatever is no such number as it came."""
-    if isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 <= given < len(CONCEPTS):
-        return CONCEPTS[int(given)]
-    return given

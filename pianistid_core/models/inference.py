@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pianistid_core.models.blocks import PianistModel
-from pianistid_core.models.factorised import FactorisedModel
+from pianistid_core.models.concept_model import ConceptModel
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def for_inference(model: PianistModel, *, compile: bool = False) -> PianistModel
                 setattr(module, norm_name, nn.Identity())
     ready = ready.to(memory_format=torch.channels_last)
     if compile:
-        costly = "encode_concepts" if isinstance(ready, FactorisedModel) else "forward_features"
+        costly = "encode_concepts" if isinstance(ready, ConceptModel) else "forward_features"
         setattr(ready, costly, _Compiled(ready, getattr(ready, costly)))
     return ready
 
