@@ -42,11 +42,12 @@ class LoadedModel:
     class_names: tuple[str, ...]
     path: Path
     epoch: int | None
+    title: str | None = None
 
     @property
     def name(self) -> str:
-        """ "experiment/run, checkpoint_010.pth"."""
-        return f"{self.config.experiment}/{self.config.run}, {self.path.name}"
+        """ "experiment/run, checkpoint_010.pth", unless it has a title of its own."""
+        return self.title or f"{self.config.experiment}/{self.config.run}, {self.path.name}"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pianistid_core.boxed import is_box, is_shipped, load_box
 from pianistid_core.checkpoints import LoadedModel, load_model
 from pianistid_core.clips import ClipOptions, draw_clip
-from pianistid_core.concepts import evaluation_rng
+from pianistid_core.concepts import CONCEPTS, evaluation_rng
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.datasets.tables import harmless_cell
@@ -69,6 +70,7 @@ class Identification:
     `probabilities` are for the whole recording, pianist -> probability, the likeliest first; `clips` the same per clip.
     `concepts` maps each kept subset, such as ("melody", "harmony"), to probabilities of the whole recording; it is
     empty for a model that does not take concepts apart. `silence` is what the model says with all four masked.
+    `hears` names the concepts that can change its answer; what is said of others, such as a share of 0, is no finding.
     `warnings` are sentences for the user.
     """
 
@@ -81,6 +83,7 @@ class Identification:
     duration_s: float
     n_notes: int
     silence: Probabilities = field(default_factory=dict)
+    hears: tuple[str, ...] = CONCEPTS
 
     @property
     def pianist(self) -> str:
@@ -148,6 +151,7 @@ class Identification:
             ],
             "concepts": {subset_name(kept): found for kept, found in self.concepts.items()},
             "silence": self.silence,
+            "hears": list(self.hears),
             "shapley": self.shapley(),
             "skipped": [{"start_s": clip.start_s, "end_s": clip.end_s, "reason": clip.reason} for clip in self.skipped],
             "warnings": list(self.warnings),
@@ -201,25 +205,34 @@ class Identifier:
     ) -> "Identifier":
         """Loads the model of a .pth file, a run folder or "experiment/run" of a data root, on a device or "auto".
 
+        The weights of a box are a model too.
+
         Raises
         ------
         PianistIDError
             When there is no such run, or its checkpoint is damaged or does not fit its config.
         """
         chosen = choose_device(str(device))
+        if is_box(source):
+            return cls(load_box(Path(source).parent, device=chosen), chosen)
         return cls(load_model(source, root=root, config=config, device=chosen), chosen)
 
     @classmethod
     def default(cls, root: DataRoot | str | Path | None = None, *, device: str | torch.device = "cpu") -> "Identifier":
-        """The newest run of a data root that can identify, on a device or "auto".
+        """The model that comes with the package, on a device or "auto"; without one, the newest run that can identify.
 
         Raises
         ------
         RunError
-            When no run there has a checkpoint that can be used, or there is no such device.
+            When there is neither, or no such device.
         """
-        here = root if isinstance(root, DataRoot) else DataRoot.open(root)
         chosen = choose_device(str(device))
+        if is_shipped():
+            try:
+                return cls(load_box(device=chosen), chosen)
+            except PianistIDError as error:
+                log.warning("the shipped model cannot identify: %s", error)
+        here = root if isinstance(root, DataRoot) else DataRoot.open(root)
         for run in list_runs(here.checkpoints_dir):
             try:
                 return cls.from_checkpoint(run.path, root=here, device=chosen)
@@ -234,6 +247,11 @@ class Identifier:
     def factorised(self) -> bool:
         """Whether the model takes concepts apart, so that they can be masked."""
         return isinstance(self._model, ConceptModel)
+
+    @property
+    def hears(self) -> tuple[str, ...]:
+        """The concepts that can change this model's answer."""
+        return self._model.hears if isinstance(self._model, ConceptModel) else CONCEPTS
 
     def identify(self, midi: MidiSource | Notes, *, concepts: bool = True) -> Identification:
         """Names the pianist of a MIDI file, given as a path, its bytes, an open file or its notes.
@@ -266,11 +284,12 @@ class Identifier:
             ),
             concepts={kept: self._named(found) for kept, found in by_subset.items()},
             skipped=tuple(skipped),
-            warnings=_warnings(notes, skipped),
+            warnings=_warnings(notes, skipped, self.hears),
             model=self.name,
             duration_s=notes.duration_s,
             n_notes=len(notes),
             silence={} if silence is None else self._named(silence),
+            hears=self.hears,
         )
 
     @property
@@ -333,7 +352,7 @@ def _softmax(logits: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits.double(), dim=-1).cpu()
 
 
-def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
+def _warnings(notes: Notes, skipped: Sequence[SkippedClip], hears: Sequence[str] = CONCEPTS) -> tuple[str, ...]:
     """What a user should know before believing an answer."""
     warnings = []
     if notes.duration_s < _SHORT_S:
@@ -344,13 +363,18 @@ def _warnings(notes: Notes, skipped: Sequence[SkippedClip]) -> tuple[str, ...]:
         warnings.append(
             f"There are only {len(notes)} notes in {notes.duration_s:.0f} s, far fewer than a pianist plays."
         )
-    if len(np.unique(notes.velocities)) == 1:
-        warnings.append("All notes are equally loud, so dynamics say nothing here, whatever the model makes of them.")
-    elif len(notes) > _FEW_NOTES and len(np.unique(notes.velocities)) <= _FEW_VELOCITIES:
-        warnings.append(
-            f"There are only {len(np.unique(notes.velocities))} different loudnesses, so dynamics say little here."
-        )
+    if "dynamics" in hears:
+        warnings += _hardly_any_dynamics(notes)
     return (*warnings, *_left_out(skipped))
+
+
+def _hardly_any_dynamics(notes: Notes) -> list[str]:
+    loudnesses = len(np.unique(notes.velocities))
+    if loudnesses == 1:
+        return ["All notes are equally loud, so dynamics say nothing here, whatever the model makes of them."]
+    if len(notes) > _FEW_NOTES and loudnesses <= _FEW_VELOCITIES:
+        return [f"There are only {loudnesses} different loudnesses, so dynamics say little here."]
+    return []
 
 
 def _left_out(skipped: Sequence[SkippedClip]) -> list[str]:

@@ -22,8 +22,9 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps every test away from the user's cache and workspace."""
+    """Keeps every test away from the user's cache and workspace, and from the shipped model, which comes and goes."""
     monkeypatch.setenv("PIANISTID_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("PIANISTID_BOX", str(tmp_path_factory.mktemp("box")))
     monkeypatch.delenv("PIANISTID_HOME", raising=False)
 
 

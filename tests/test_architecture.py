@@ -33,7 +33,7 @@ LEVELS = [
     ["runs", "peer_watch"],
     ["mlflow_store", "run_index", "run_filter", "run_starter", "trash", "intervals", "places"],
     ["evaluation", "checkpoints", "tracking", "stopping", "run_config", "shapley", "comparison", "sound", "peers"],
-    ["mirror"],
+    ["mirror", "boxed"],
     ["mlflow_server", "sweep", "published", "queue_files", "learning", "resuming", "cluster", "cluster_trainer"],
     ["failures", "keeping", "sharing", "backups"],
     ["trainer"],
