@@ -168,6 +168,7 @@ def load_box(folder: Path | None = None, *, device: "str | torch.device" = "cpu"
     CheckpointError
         When its weights are not those that were put in, are too large, or do not fit what it says of them.
     """
+    from pianistid_core.calibration import Calibration
     from pianistid_core.checkpoints import LoadedModel, load_state
     from pianistid_core.devices import choose_device
     from pianistid_core.models import build_model
@@ -177,7 +178,10 @@ def load_box(folder: Path | None = None, *, device: "str | torch.device" = "cpu"
     model = build_model(box.config.encoder_module, box.config.model_cfg, len(box.class_names))
     load_state(model, _unpacked(packed, model.state_dict()), source=box.weights.name)
     model.to(choose_device(str(device))).eval()
-    return LoadedModel(model, box.config, box.class_names, box.weights, box.epoch, title=box.name)
+    calibration = None if box.calibration is None else Calibration.from_dict(box.calibration, source=FACTS)
+    return LoadedModel(
+        model, box.config, box.class_names, box.weights, box.epoch, title=box.name, calibration=calibration
+    )
 
 
 def _read_weights(box: Box) -> "dict[str, torch.Tensor]":

@@ -5,6 +5,7 @@ paper's published ones. Those that this program writes also hold their config an
 enough; for a published one these are looked up beside it (see `load_model`).
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pianistid_core.calibration import Calibration
 from pianistid_core.config import RunConfig, config_dir, load_config, parse_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
@@ -24,12 +26,17 @@ from pianistid_core.models import PianistModel, build_model
 from pianistid_core.outline import check_outline
 from pianistid_core.runs import Run
 from pianistid_core.seals import verify
+from pianistid_core.strict_json import parse_json
 
 _WANTED = ("model_state_dict",)
 _MAX_EPOCH = 1_000_000
 # How torch says that memory ran out.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 _MAX_NAME = 200
+# In the run's folder; beside a checkpoint that says nothing of it itself.
+CALIBRATION_FILE = "evaluation/calibration.json"
+_MOST_CALIBRATION = 1_000_000
+_TAIL_BYTES = 4096
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -43,6 +50,7 @@ class LoadedModel:
     path: Path
     epoch: int | None
     title: str | None = None
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -180,7 +188,8 @@ def load_model(
     """Rebuilds the model of a .pth file, a run folder or "experiment/run" of a data root, on a device or "auto".
 
     A checkpoint without a config (a published one) takes `config`, else the config of its run folder, else the one
-    of the same experiment and run in `config/`; its class names come from the split that the config names.
+    of the same experiment and run in `config/`; its class names come from the split that the config names. Its
+    calibration is the checkpoint's own, else the one that `pianistid calibrate` has kept in its run folder.
 
     Raises
     ------
@@ -202,7 +211,33 @@ def load_model(
     model = build_model(config.encoder_module, config.model_cfg, len(class_names))
     model.load_state_dict(dict(saved["model_state_dict"]))
     model.to(choose_device(str(device))).eval()
-    return LoadedModel(model, config, class_names, path, epoch)
+    return LoadedModel(model, config, class_names, path, epoch, calibration=_calibration_of(path, saved))
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a checkpoint from another of its name: a checksum of its end, where its seal and its index are.
+
+    Raises: OSError when it cannot be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return hashlib.sha256(file.read(_TAIL_BYTES)).hexdigest()
+
+
+def _calibration_of(path: Path, saved: Mapping[str, Any]) -> Calibration | None:
+    if saved.get("calibration") is not None:
+        return Calibration.from_dict(saved["calibration"], source=path.name)
+    beside = path.absolute().parent / CALIBRATION_FILE
+    if not beside.is_file():
+        return None
+    try:
+        with open(beside, "rb") as file:
+            kept = parse_json(file.read(_MOST_CALIBRATION))
+        if not isinstance(kept, Mapping) or kept.get("fingerprint") != fingerprint(path):
+            return None  # of an earlier checkpoint
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{CALIBRATION_FILE} cannot be read: {error}; calibrate the model again") from error
+    return Calibration.from_dict(kept.get("calibration"), source=CALIBRATION_FILE)
 
 
 def _epoch_of(path: Path, saved: Mapping[str, Any]) -> int | None:
