@@ -55,6 +55,18 @@ class ClipOptions:
         label="Jitter the start",
         help="Starts each clip at a random moment of its first 15 s, so that every epoch sees other excerpts.",
     )
+    release_gap_s: float = option(
+        0.0,
+        label="Gap between notes",
+        help=(
+            "Ends every note this much sooner, so that a key that is struck again at once is heard as struck again; 0, "
+            "as in the paper, joins such notes where their velocities are alike."
+        ),
+        low=0.0,
+        high=0.1,
+        unit="s",
+        level="advanced",
+    )
     use_concepts: tuple[int, ...] = option(
         (0, 1, 2, 3),
         label="Concepts",
@@ -114,6 +126,7 @@ def draw_channels(notes: Notes, options: ClipOptions, rng: np.random.Generator) 
     if options.data_augmentation and rng.random() < options.augmentation_probability:
         notes = augment(notes, rng)
     clip_start = rng.uniform(0.0, MAX_JITTER_S) if options.jitter_start else 0.0
+    notes = notes.released(options.release_gap_s)
     if options.multichannel:
         kept = [CONCEPTS[index] for index in options.use_concepts]
         return list(draw_concepts(notes, clip_start, rng, concepts=kept, options=options.extractor_cfg).values())

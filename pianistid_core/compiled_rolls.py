@@ -2,7 +2,7 @@
 
 One clip at a time, while all of it is in the processor's cache: seed a generator, augment, choose a start, keep the
 notes that are heard, turn them into the strokes of each channel, and paint those. Every step is that of the plain
-code, in its order and with its roundings: `midi.augment`, `rolls.is_heard`, `concepts.draw_concepts`,
+code, in its order and with its roundings: `midi.augment`, `Notes.released`, `rolls.is_heard`, `concepts.draw_concepts`,
 `rolls.rasterise`. Where that code is changed, this must follow; the tests hold the two together.
 
 Reasons why a clip cannot be drawn come back as numbers, of which `reason` makes sentences.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pianistid_core.clips import MAX_JITTER_S, ClipOptions
 from pianistid_core.compiled_chance import Words, compiled, integer, new_state, random, seed, uniform
 from pianistid_core.concepts import RANDOM_PITCHES, no_chords, no_melody
-from pianistid_core.midi import TIME_STRETCH, TRANSPOSE_SEMITONES, VELOCITY_SHIFT
+from pianistid_core.midi import SHORTEST_RELEASED_S, TIME_STRETCH, TRANSPOSE_SEMITONES, VELOCITY_SHIFT
 from pianistid_core.packed_notes import PackedNotes
 from pianistid_core.rolls import (
     CLIP_SECONDS,
@@ -51,6 +51,7 @@ class Rules(NamedTuple):
     augment: bool
     probability: float
     jitter: bool
+    release_gap_s: float
     normalised: bool
     lower_bound: int
     melody_grid_s: float
@@ -168,6 +169,7 @@ def _rules(options: ClipOptions) -> Rules:
         options.data_augmentation,
         float(options.augmentation_probability),
         options.jitter_start,
+        float(options.release_gap_s),
         options.normalize_velocity,
         melody.lower_bound,
         float(melody.quantize_resolution),
@@ -305,6 +307,9 @@ def _hear(notes: Any, clip: int, rules: Any, state: Any, work: Any) -> int:
             # A pitch beyond 0..127 would be clipped there, which is off the keyboard as well.
             pitch += semitones
             velocity = min(max(velocity + shifts[i - begin], 0), MAX_VELOCITY)
+        if rules.release_gap_s > 0.0:
+            shortest_s = min(offset_s, onset_s + SHORTEST_RELEASED_S)
+            offset_s = max(offset_s - rules.release_gap_s, shortest_s)
         if (
             pitch >= LOWEST_PITCH
             and pitch <= HIGHEST_PITCH

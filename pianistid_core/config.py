@@ -120,7 +120,7 @@ class RunConfig:
         label="Architecture",
         help=(
             "The network: resnet50 is the paper's most accurate, disentangle explains itself by four concepts, cnn and "
-            "crnn are smaller baselines, compact is made for CPUs."
+            "crnn are smaller baselines, compact is made for CPUs, and ngram weighs n-grams and traces them to notes."
         ),
         choices=tuple(ENCODERS),
     )

@@ -207,7 +207,12 @@ class Learner:
         with self._arithmetic():
             logits, features, of_positives = forward(batch.rolls, positives)
         # Of no clips the mean is no number; a process may hold none of a batch that others share.
-        loss = functional.cross_entropy(logits.float(), batch.labels) if len(batch) else logits.float().sum()
+        smoothing = options.label_smoothing
+        loss = (
+            functional.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
+            if len(batch)
+            else logits.float().sum()
+        )
         if of_positives is not None and isinstance(options, TripletOptions):
             anchors, others = features.float(), of_positives.float()
             loss = loss + triplet_loss(anchors, others, batch.labels, options.margin, options.similarity)

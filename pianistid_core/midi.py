@@ -34,6 +34,7 @@ ByteArray = npt.NDArray[np.uint8]
 MidiSource = str | Path | bytes | bytearray | memoryview | IO[bytes]
 
 CLIP_LENGTH_S = 30.0
+SHORTEST_RELEASED_S = 0.02
 DRUM_CHANNEL = 9
 TRANSPOSE_SEMITONES = (-6, 5)
 TIME_STRETCH = (0.8, 1.2)
@@ -94,6 +95,13 @@ class Notes:
     def shifted(self, by_s: float) -> "Notes":
         """The same notes `by_s` seconds later (earlier when negative)."""
         return Notes(self.onsets_s + by_s, self.offsets_s + by_s, self.pitches, self.velocities)
+
+    def released(self, gap_s: float) -> "Notes":
+        """The same notes ended `gap_s` seconds sooner, but none that it would leave shorter than 20 ms below that."""
+        if gap_s == 0:
+            return self
+        sooner = np.maximum(self.offsets_s - gap_s, np.minimum(self.offsets_s, self.onsets_s + SHORTEST_RELEASED_S))
+        return Notes(self.onsets_s, sooner, self.pitches, self.velocities)
 
     def between(self, start_s: float, end_s: float) -> "Notes":
         """The notes whose onset lies in [start_s, end_s), at their own times."""

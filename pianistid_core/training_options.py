@@ -238,9 +238,22 @@ class NoOptions:
     """No schedule: the learning rate stays as it is."""
 
 
+def _label_smoothing() -> Any:
+    return option(
+        0.0,
+        label="Label smoothing",
+        help="The share of each label that is spread over all pianists, so that a network never aims at certainty.",
+        low=0,
+        high=1,
+        high_open=True,
+    )
+
+
 @dataclass(frozen=True)
 class CrossEntropyOptions:
-    """Cross entropy alone, which takes no settings."""
+    """Cross entropy alone."""
+
+    label_smoothing: float = _label_smoothing()
 
 
 @dataclass(frozen=True)
@@ -260,6 +273,7 @@ class TripletOptions:
         help="How likeness of two embeddings is measured: by their angle (cosine) or their inner product (dot).",
         choices=("cosine", "dot"),
     )
+    label_smoothing: float = _label_smoothing()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pianistid_core.models.options import (
     FactorisedOptions,
     LayerOptions,
     ModelOptions,
+    NgramOptions,
     ResNetOptions,
 )
 from pianistid_core.schema import closest, parse
@@ -36,6 +37,7 @@ __all__ = [
     "FactorisedOptions",
     "LayerOptions",
     "ModelOptions",
+    "NgramOptions",
     "PianistModel",
     "ResNetOptions",
     "build_model",
@@ -79,6 +81,7 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
     from pianistid_core.models.compact import CompactModel
     from pianistid_core.models.convolutional import CnnModel, CrnnModel
     from pianistid_core.models.factorised import FactorisedModel
+    from pianistid_core.models.ngram import NgramModel
     from pianistid_core.models.resnet import ResNetModel
 
     match options:
@@ -92,6 +95,8 @@ def build_model(encoder_module: str, model_cfg: Mapping[str, Any] | ModelOptions
             return FactorisedModel(options, n)
         case CompactOptions():
             return CompactModel(options, n)
+        case NgramOptions():
+            return NgramModel(options, n)
 
 
 def _whole_number(value: Any) -> int | None:

@@ -344,9 +344,42 @@ def _divisor_near(width: int, heads: int) -> int:
     return min(divisors, key=lambda number: abs(number - heads))
 
 
-ModelOptions = CnnOptions | CrnnOptions | ResNetOptions | FactorisedOptions | CompactOptions
+@dataclass(frozen=True)
+class NgramOptions:
+    """A weight for each n-gram of melody, harmony and rhythm (`ngram`), which the paper has as a regression."""
+
+    in_channels: ClassVar[int] = 1
+
+    ngram_dropout: float = option(
+        0.3,
+        label="N-gram dropout",
+        help="The share of a clip's n-grams that is left out at each step of training, against learning by heart.",
+        low=0.0,
+        high=0.95,
+    )
+    absolute_pitch: bool = option(
+        True,
+        label="Absolute pitch",
+        help="Hears which keys are played as well as intervals: more accurate, but less sure of transposed music.",
+    )
+    use_masking: bool = option(
+        False,
+        label="Mask concepts in training",
+        help="Hides some concepts of some clips in training, so that each learns to tell pianists by itself.",
+    )
+    mask_probability: float = option(
+        0.3,
+        label="Masking probability",
+        help="The chance of each concept of a clip to be hidden in training; one is always left.",
+        low=0.0,
+        high=0.95,
+        when=("use_masking", (True,)),
+    )
+
+
+ModelOptions = CnnOptions | CrnnOptions | ResNetOptions | FactorisedOptions | CompactOptions | NgramOptions
 
 ENCODERS: Mapping[str, type[ModelOptions]] = MappingProxyType(
     {"cnn": CnnOptions, "crnn": CrnnOptions, "resnet50": ResNetOptions, "disentangle": FactorisedOptions}
-    | {"compact": CompactOptions}
+    | {"compact": CompactOptions, "ngram": NgramOptions}
 )
