@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on a part of its split",
     "ablate": "measure a factorised model with concepts left out",
     "profile": "measure how well each concept alone tells each pianist",
+    "faithfulness": "measure whether a model's explanations say what its answers rest on",
     "identify": "say who plays in a MIDI file",
     "runs": "list, find, label, show, stop, delete and export runs",
     "lab": "serve the lab's pages",

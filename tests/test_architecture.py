@@ -39,8 +39,8 @@ LEVELS = [
     ["trainer"],
     ["training", "identify", "cluster_follower"],
     ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed"],
-    ["preflight_trial"],
-    ["report", "preflight"],
+    ["preflight_trial", "deletion", "randomisation", "demo_truth"],
+    ["report", "preflight", "faithfulness"],
     ["launch"],
     ["run_queue"],
     ["commands"],
@@ -71,7 +71,7 @@ MAY_IMPORT_TORCH = {
     "peers",
     "sharing",
     "failures",
-} | {"attribution", "neighbours", "profiles", "preflight_trial"}
+} | {"attribution", "neighbours", "profiles", "preflight_trial", "randomisation"}
 
 
 def modules(folder: Path) -> list[Path]:
