@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pianistid_core.atomic import write_atomically
+from pianistid_core.card import card_text
 from pianistid_core.config import RunConfig, parse_config, to_dict
 from pianistid_core.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunError
 from pianistid_core.strict_json import parse_json
@@ -230,12 +231,10 @@ def write_box(
     folder: Path,
     *,
     title: str,
-    calibration: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
-    card: str = "",
 ) -> Box:
-    """Puts a trained model into a folder, with what was measured of it; gives what can be read there.
+    """Puts a trained model into a folder, with its calibration, what was measured of it, and a card that says so.
 
     The weights come last: a box that is written to its end is whole, and one that is not has none.
 
@@ -262,7 +261,7 @@ def write_box(
         "config": config,
         "class_names": list(loaded.class_names),
         "epoch": loaded.epoch,
-        "calibration": None if calibration is None else dict(calibration),
+        "calibration": None if loaded.calibration is None else loaded.calibration.to_dict(),
         "measured": dict(measured or {}),
         "made": dict(made or {}),
     }
@@ -270,7 +269,7 @@ def write_box(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).unlink(missing_ok=True)
     write_atomically(folder / FACTS, text.encode())
-    write_atomically(folder / CARD, card.encode())
+    write_atomically(folder / CARD, card_text(title, facts).encode())
     licence = Path(__file__).resolve().parent / "box" / LICENCE
     write_atomically(folder / LICENCE, licence.read_bytes())
     write_atomically(folder / WEIGHTS, data)

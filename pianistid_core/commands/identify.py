@@ -38,7 +38,9 @@ _SHOWN_NOTES = 8
 def add_identify(parser: ArgumentParser) -> None:
     """Adds the options of `identify`."""
     parser.add_argument("files", metavar="FILE", nargs="+", help="MIDI files")
-    parser.add_argument("--model", metavar="RUN", help=RUN_HELP + " (default: the newest trained run)")
+    parser.add_argument(
+        "--model", metavar="RUN", help=RUN_HELP + " (default: the model in the box, else the newest trained run)"
+    )
     parser.add_argument("--config", metavar="FILE", help="the config of a checkpoint that does not hold its own")
     parser.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, cuda:N or mps")
     parser.add_argument("--no-concepts", action="store_true", help="leave out what the model says with concepts masked")

@@ -1,0 +1,264 @@
+"""`pianistid box make`, `show` and `check`: the model that comes with the package."""
+
+import logging
+import time
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pianistid_core.boxed import LICENCE, MOST_BYTES, Box, box_folder, load_box, read_box, weights_bytes
+from pianistid_core.commands.configs import add_set
+from pianistid_core.commands.console import (
+    add_data_root,
+    add_json,
+    complain,
+    count,
+    open_root,
+    progress,
+    say,
+    say_json,
+    say_table,
+)
+from pianistid_core.commands.runs import RUN_HELP
+from pianistid_core.config import load_config
+from pianistid_core.datasets.root import PARTS, DataRoot, require_clips
+from pianistid_core.errors import DataError, PianistIDError, RunError
+from pianistid_core.run_config import find_run, run_for
+from pianistid_core.runs import Run
+
+if TYPE_CHECKING:
+    from pianistid_core.calibration import Calibration
+    from pianistid_core.checkpoints import LoadedModel
+
+CONFIG = "box.yaml"
+_TITLES = {20: "Twenty jazz pianists"}
+
+
+def add_box(parser: ArgumentParser) -> None:
+    """Adds the actions of `box`."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    make = actions.add_parser("make", help="train the model, measure it, and put both into the box")
+    what = make.add_mutually_exclusive_group()
+    what.add_argument("--config", metavar="FILE", default=CONFIG, help=f"the config to train by (default: {CONFIG})")
+    what.add_argument("--run", metavar="RUN", help="put this finished run in, and train nothing; " + RUN_HELP)
+    add_set(make)
+    make.add_argument("--to", metavar="FOLDER", help="another folder than the package's own box")
+    make.add_argument("--title", help="what the model is called (default: by the number of its pianists)")
+    make.add_argument("--expressive", metavar="FOLDER", help="also measure clips as transcribed, in this folder")
+    add_data_root(make)
+    add_json(make)
+    make.set_defaults(handle=_make, log_level=logging.INFO)
+    for name, handle, words in (
+        ("show", _show, "print the model card and what was measured"),
+        ("check", _check, "prove that the weights are those of the card, that they load and answer"),
+    ):
+        action = actions.add_parser(name, help=words)
+        action.add_argument("--from", dest="folder", metavar="FOLDER", help="another folder than the package's own box")
+        add_data_root(action)
+        add_json(action)
+        action.set_defaults(handle=handle)
+
+
+# --- make ------------------------------------------------------------------------------------------------------------
+
+
+def _make(options: Namespace) -> int:
+    from pianistid_core.boxed import as_boxed, write_box
+    from pianistid_core.checkpoints import load_model
+
+    root = open_root(options.data_root)
+    run = find_run(options.run, root) if options.run else _trained(options, root)
+    loaded = as_boxed(load_model(run.path, root=root))
+    if loaded.calibration is None:
+        loaded = replace(loaded, calibration=_calibrated(loaded, root))
+    measured = _measured(loaded, root, options.expressive)
+    title = options.title or _TITLES.get(len(loaded.class_names), f"{len(loaded.class_names)} pianists")
+    box = write_box(
+        loaded,
+        Path(options.to).expanduser() if options.to else box_folder(),
+        title=title,
+        measured=measured,
+        made={"date": time.strftime("%Y-%m-%d", time.gmtime()), "program": _program(), "command": "pianistid box make"},
+    )
+    if options.json:
+        say_json(_facts(box))
+        return 0
+    right = box.right
+    say(f"{box.title} is in {box.folder}, {box.weights.stat().st_size / 1e6:.1f} MB")
+    if right is not None:
+        say(f"it names the pianist of {right[0]:.3f} of {count(right[1], 'test recording')}; CARD.md there says more")
+    return 0
+
+
+def _trained(options: Namespace, root: DataRoot) -> Run:
+    """The run of the config, trained to its end: where it was already, nothing is done again."""
+    from pianistid_core import training
+    from pianistid_core.devices import keep_memory
+
+    config = load_config(options.config, overrides=options.set)
+    split = root.split(config.data_split_dir)
+    for part in PARTS:
+        require_clips(root, split, part)
+    run = run_for(config, root)
+    keep_memory()
+    with progress("batches") as shown:
+        state = training.train(config, root, run, on_progress=shown.show)
+    if state.status != "finished":
+        raise RunError(f"run {run.id} {state.status} before its end, so nothing is put into the box; train it again")
+    return run
+
+
+def _calibrated(loaded: "LoadedModel", root: DataRoot) -> "Calibration | None":
+    """A calibration by the split's test part, measured by leaving a fifth of its recordings out at a time."""
+    import numpy as np
+
+    from pianistid_core.calibrating import fit
+    from pianistid_core.datasets.cache import open_note_cache
+    from pianistid_core.evaluation import predict
+    from pianistid_core.loader import ClipDataset, make_loader
+
+    config = loaded.config
+    dataset = ClipDataset(open_note_cache(root, config.data_split_dir, "test"), config.test_dataset_cfg)
+    heard = predict(loaded.model, make_loader(dataset, batch_size=8))
+    logits = np.log(np.maximum(heard.probabilities, 1e-300))
+    try:
+        return fit(logits, heard.labels, heard.recordings, part="test")
+    except DataError as error:
+        complain(f"note: the model is not calibrated: {error}")
+        return None
+
+
+def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> dict[str, Any]:
+    import torch
+
+    from pianistid_core.datasets.cache import open_note_cache
+    from pianistid_core.identify import Identifier
+    from pianistid_core.measuring import measure_model
+    from pianistid_core.robustness import measure_expressive, measure_robustness, recordings_of
+
+    split = loaded.config.data_split_dir
+    with progress("batches") as shown:
+        test = measure_model(
+            loaded,
+            root,
+            calibration=loaded.calibration,
+            progress=lambda done, total: shown.show("measuring", done, total),
+        )
+    identifier = Identifier(loaded, torch.device("cpu"))
+    with progress("recordings") as shown:
+        otherwise = measure_robustness(
+            identifier,
+            recordings_of(open_note_cache(root, split, "test")),
+            progress=lambda done, total: shown.show("the same music otherwise", done, total),
+        )
+    measured: dict[str, Any] = {"test": test, "robustness": otherwise}
+    if expressive is not None:
+        measured["expressive"] = measure_expressive(identifier, Path(expressive), root.split(split))
+    return measured
+
+
+def _program() -> str:
+    from importlib import metadata
+
+    try:
+        return f"pianistid {metadata.version('pianistid')}"
+    except metadata.PackageNotFoundError:
+        return "pianistid"
+
+
+# --- show and check --------------------------------------------------------------------------------------------------
+
+
+def _show(options: Namespace) -> int:
+    box = read_box(_folder(options))
+    if options.json:
+        say_json(_facts(box))
+        return 0
+    for line in box.card.splitlines():
+        say(line)
+    return 0
+
+
+def _facts(box: Box) -> dict[str, Any]:
+    return {
+        "title": box.title,
+        "folder": str(box.folder),
+        "sha256": box.sha256,
+        "bytes": box.weights.stat().st_size,
+        "encoder_module": box.config.encoder_module,
+        "class_names": list(box.class_names),
+        "epoch": box.epoch,
+        "calibration": box.calibration,
+        "measured": box.measured,
+        "made": box.made,
+    }
+
+
+def _folder(options: Namespace) -> Path | None:
+    return Path(options.folder).expanduser() if options.folder else None
+
+
+def _check(options: Namespace) -> int:
+    checks: list[tuple[str, bool, str]] = []
+    try:
+        for check in (_weights_are_whole, _card_is_there, _answers):
+            checks.append(check(_folder(options)))
+    except PianistIDError as error:
+        if not options.json:
+            _say_checks(checks)
+        complain(str(error))
+        if options.json:
+            say_json({"sound": False, "checks": [_plain(one) for one in checks], "error": str(error)})
+        return 1
+    sound = all(fine for _, fine, _ in checks)
+    if options.json:
+        say_json({"sound": sound, "checks": [_plain(one) for one in checks]})
+    else:
+        _say_checks(checks)
+    return 0 if sound else 1
+
+
+def _plain(check: tuple[str, bool, str]) -> dict[str, Any]:
+    return dict(zip(("check", "sound", "words"), check, strict=True))
+
+
+def _say_checks(checks: list[tuple[str, bool, str]]) -> None:
+    if checks:
+        say_table(("check", "sound", ""), [(name, "yes" if fine else "no", words) for name, fine, words in checks])
+
+
+def _weights_are_whole(folder: Path | None) -> tuple[str, bool, str]:
+    box = read_box(folder)
+    size = len(weights_bytes(box))
+    return "weights", True, f"{size / 1e6:.1f} of at most {MOST_BYTES / 1e6:g} MB, SHA-256 {box.sha256[:16]}..."
+
+
+def _card_is_there(folder: Path | None) -> tuple[str, bool, str]:
+    box = read_box(folder)
+    missing = [
+        words for words, there in (("the card", box.card), (LICENCE, (box.folder / LICENCE).is_file())) if not there
+    ]
+    return "card and licence", not missing, f"missing: {', '.join(missing)}" if missing else "there"
+
+
+def _answers(folder: Path | None) -> tuple[str, bool, str]:
+    """Asks the model who plays a tune that one of the demo's virtual pianists plays, whom it cannot know."""
+    import numpy as np
+    import torch
+
+    from pianistid_core.datasets.demo.pianists import PIANISTS
+    from pianistid_core.datasets.demo.playing import perform
+    from pianistid_core.datasets.demo.tunes import TUNES
+    from pianistid_core.identify import Identifier
+
+    begun = time.perf_counter()
+    identifier = Identifier(load_box(folder), torch.device("cpu"))
+    loaded = time.perf_counter()
+    answer = identifier.identify(perform(PIANISTS[0], TUNES[0], np.random.default_rng(0)).notes)
+    done = time.perf_counter()
+    fine = abs(sum(answer.probabilities.values()) - 1) < 1e-6 and len(answer.probabilities) == len(
+        identifier.class_names
+    )
+    words = f"loaded in {loaded - begun:.2f} s, {answer.duration_s:.0f} s of music in {done - loaded:.2f} s"
+    return "answers", fine, words
