@@ -20,7 +20,7 @@ IntArray = npt.NDArray[np.int64]
 
 LEVELS = (1, 2, 4, 8, 16)  # clips of a recording for which thresholds are fitted
 FEWEST_RECORDINGS = 20
-_FEWEST_AT_LEVEL = 50
+_FEWEST_AT_LEVEL = 100
 _DRAWS = 8  # runs of clips that are drawn from each recording at each level
 _FEWER = 4  # of which one in four is enough to fit three numbers
 _TEMPERATURES = (1.0, 4.0)

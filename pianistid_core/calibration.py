@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pianistid_core.errors import CheckpointError
-from pianistid_core.manner import Usual
+from pianistid_core.manner import Remark, Usual
 
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["one of these", "perhaps none of these", "probably none of these"]
@@ -31,6 +31,8 @@ Verdict = Literal["one of these", "perhaps none of these", "probably none of the
 VERDICTS: tuple[Verdict, ...] = ("one of these", "perhaps none of these", "probably none of these")
 PERHAPS, PROBABLY = 0.05, 0.01  # of the known recordings that are called so, the share
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, *(round(0.2 + 0.1 * k, 1) for k in range(9)))
+_MANY_REMARKS = 3
+_NOT_PLAYED = ("grid", "notes")
 _MOST = 1e6
 _FORMAT = 1
 
@@ -109,13 +111,17 @@ class Calibration:
         least = _at_level(self.thresholds, n_clips)
         return [int(k) for rank, k in enumerate(order) if rank == 0 or shares[k] >= least]
 
-    def unknown(self, logits: npt.ArrayLike) -> Unknown | None:
-        """Whether the recording with logits (n, K) sounds like anybody known; None where that was not fitted."""
+    def unknown(self, logits: npt.ArrayLike, remarks: Sequence[Remark] = ()) -> Unknown | None:
+        """Whether the recording with logits (n, K) is by anybody known; None where that was not fitted.
+
+        What is unlike the training music speaks against everybody, however sure the model is.
+        """
         if not self.leads:
             return None
         clips = np.asarray(logits, np.float64)
         familiarity = _share_below(lead(clips), _at_level(self.leads, len(clips)), self.shares)
-        return Unknown(familiarity, verdict_of(familiarity))
+        worst = max(VERDICTS.index(verdict_of(familiarity)), _against(remarks))
+        return Unknown(familiarity, VERDICTS[worst])
 
     # --- plain data ---
 
@@ -177,6 +183,13 @@ def verdict_of(familiarity: float) -> Verdict:
     if familiarity >= PERHAPS:
         return "one of these"
     return "perhaps none of these" if familiarity >= PROBABLY else "probably none of these"
+
+
+def _against(remarks: Sequence[Remark]) -> int:
+    """Which verdict what is unusual asks for at least: one thing alone can happen to anybody, save a machine's time."""
+    if len(remarks) >= _MANY_REMARKS:
+        return 2
+    return int(len(remarks) > 1 or any(one.about in _NOT_PLAYED for one in remarks))
 
 
 def lead(logits: npt.ArrayLike) -> float:

@@ -1,7 +1,8 @@
 """Who is playing: a trained model, a MIDI file, and the answer as plain data.
 
 The music is cut into 30 s clips as in training; a recording's probabilities are the mean over its clips. A factorised
-model also answers with some of the four concepts masked, for every subset that can be kept.
+model also answers with some of the four concepts masked, for every subset that can be kept. Where the model carries a
+calibration, all probabilities are calibrated, and the answer says who else it may be and whether it is anybody known.
 """
 
 import csv
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from pianistid_core.boxed import is_box, is_shipped, load_box
+from pianistid_core.calibration import Unknown
 from pianistid_core.checkpoints import LoadedModel, load_model
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import CONCEPTS, evaluation_rng
@@ -72,6 +74,10 @@ class Identification:
     empty for a model that does not take concepts apart. `silence` is what the model says with all four masked.
     `hears` names the concepts that can change its answer; what is said of others, such as a share of 0, is no finding.
     `warnings` are sentences for the user.
+
+    The rest is there where the model carries a calibration. `candidates` are all who it may be, the likeliest first:
+    the right one is among them in a share `coverage` of recordings. `unknown` says whether it may be by nobody that
+    the model knows, and `remarks`, sentences too, what is unlike the music that it learned from.
     """
 
     probabilities: Probabilities
@@ -84,6 +90,10 @@ class Identification:
     n_notes: int
     silence: Probabilities = field(default_factory=dict)
     hears: tuple[str, ...] = CONCEPTS
+    candidates: tuple[str, ...] = ()
+    coverage: float | None = None
+    unknown: Unknown | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def pianist(self) -> str:
@@ -155,10 +165,22 @@ class Identification:
             "shapley": self.shapley(),
             "skipped": [{"start_s": clip.start_s, "end_s": clip.end_s, "reason": clip.reason} for clip in self.skipped],
             "warnings": list(self.warnings),
+            **self._honesty(),
             "model": self.model,
             "duration_s": self.duration_s,
             "n_notes": self.n_notes,
             "unheard_s": self.unheard_s,
+        }
+
+    def _honesty(self) -> dict[str, Any]:
+        """What a calibration adds to the plain data; nothing without one."""
+        if self.coverage is None:
+            return {}
+        return {
+            "candidates": list(self.candidates),
+            "coverage": self.coverage,
+            "unknown": self.unknown.to_dict() if self.unknown else None,
+            "remarks": list(self.remarks),
         }
 
     def to_json(self) -> str:
@@ -166,7 +188,11 @@ class Identification:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def to_csv(self) -> str:
-        """One tidy table: kind (recording, clip, subset or silence), start_s, end_s, kept, pianist, probability."""
+        """One tidy table: kind (recording, clip, subset or silence), start_s, end_s, kept, pianist, probability.
+
+        With a calibration it also has the kinds candidate, unknown (its verdict under kept, its familiarity under
+        probability) and remark (its sentence under kept).
+        """
         rows: list[tuple[str, float, float, str, Probabilities]] = [
             ("recording", 0.0, self.duration_s, "", self.probabilities),
             *(("clip", clip.start_s, clip.end_s, "", clip.probabilities) for clip in self.clips),
@@ -179,6 +205,12 @@ class Identification:
         for kind, start_s, end_s, kept, found in rows:
             for pianist, probability in found.items():
                 writer.writerow((kind, f"{start_s:g}", f"{end_s:.6g}", kept, harmless_cell(pianist), repr(probability)))
+        whole = ("0", f"{self.duration_s:.6g}")
+        for pianist in self.candidates:
+            writer.writerow(("candidate", *whole, "", harmless_cell(pianist), repr(self.probabilities[pianist])))
+        if self.unknown is not None:
+            writer.writerow(("unknown", *whole, self.unknown.verdict, "", repr(self.unknown.familiarity)))
+        writer.writerows(("remark", *whole, remark, "", "") for remark in self.remarks)
         return text.getvalue()
 
 
@@ -272,8 +304,8 @@ class Identifier:
         answers = [self._answer(rolls, subsets) for rolls in self._batches(notes, starts_s, skipped)]
         if not starts_s:
             raise ExtractionError(f"this music cannot be identified by {self.name}: {skipped[0].reason}")
-        of_clips = np.concatenate(answers, axis=1)  # (S, n, K), the first with all concepts
-        of_recording = of_clips.mean(axis=1)
+        logits = np.concatenate(answers, axis=1)  # (S, n, K), the first with all concepts
+        of_clips, of_recording = self._probabilities(logits)
         by_subset = dict(zip(subsets, of_recording, strict=True)) if self.factorised and concepts else {}
         silence = by_subset.pop((), None)
         return Identification(
@@ -290,7 +322,31 @@ class Identifier:
             n_notes=len(notes),
             silence={} if silence is None else self._named(silence),
             hears=self.hears,
+            **self._judged(logits[0], of_recording[0], notes),
         )
+
+    def _probabilities(self, logits: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+        """The probabilities of clips (S, n, K) and of their recording (S, K)."""
+        calibration = self.loaded.calibration
+        if calibration is not None:
+            return calibration.of_clips(logits), calibration.of_recording(logits)
+        of_clips = torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
+        return of_clips, of_clips.mean(axis=1)
+
+    def _judged(
+        self, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64], notes: Notes
+    ) -> dict[str, Any]:
+        """What a calibration adds to an answer: who else it may be, whether it is anybody, what is unusual."""
+        calibration = self.loaded.calibration
+        if calibration is None:
+            return {}
+        remarks = calibration.usual.remarks(notes) if calibration.usual else ()
+        return {
+            "candidates": tuple(self.class_names[k] for k in calibration.candidates(probabilities, len(logits))),
+            "coverage": calibration.coverage,
+            "unknown": calibration.unknown(logits, remarks),
+            "remarks": tuple(remark.words for remark in remarks),
+        }
 
     @property
     def model(self) -> PianistModel:
@@ -317,14 +373,14 @@ class Identifier:
         return features
 
     def _answer(self, rolls: list[Roll], subsets: Sequence[tuple[str, ...]]) -> npt.NDArray[np.float64]:
-        """Probabilities (S, B, K) of B clips by what is kept; of a model without concepts there is but one S."""
+        """Logits (S, B, K) of B clips by what is kept; of a model without concepts there is but one S."""
         batch = torch.from_numpy(np.stack(rolls)).to(self.device)
         with torch.inference_mode():
             with arithmetic(self.device, self._precision):
                 if not isinstance(self._model, ConceptModel):
-                    return _softmax(self._model(batch)).unsqueeze(0).numpy()
+                    return _numbers(self._model(batch).unsqueeze(0))
                 embeddings = self._model.encode_concepts(batch)
-            return _softmax(self._model.classify_each(embeddings.float(), subsets)).numpy()
+            return _numbers(self._model.classify_each(embeddings.float(), subsets))
 
     def _batches(self, notes: Notes, starts_s: list[float], skipped: list[SkippedClip]) -> Iterator[list[Roll]]:
         """Draws the clips a few at a time, so that an hour of music needs no more memory than a minute."""
@@ -348,8 +404,9 @@ class Identifier:
         return {self.class_names[index]: float(probabilities[index]) for index in order}
 
 
-def _softmax(logits: torch.Tensor) -> torch.Tensor:
-    return torch.softmax(logits.double(), dim=-1).cpu()
+def _numbers(logits: torch.Tensor) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = logits.double().cpu().numpy()
+    return found
 
 
 def _warnings(notes: Notes, skipped: Sequence[SkippedClip], hears: Sequence[str] = CONCEPTS) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ such as 0.1 s, music that comes is put on that grid first, so that only the play
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -22,10 +22,16 @@ FloatArray = npt.NDArray[np.float64]
 _TOGETHER_S = 0.05
 _GRIDS_S = (0.1, 0.05, 0.02)
 _ON_GRID_S = 0.002
-_SHORTEST_BEAT_S, _LONGEST_BEAT_S, _BEATS = 0.18, 1.2, 160
+_ROUNDING = 0.02  # of a step of the grid
+_SHORTEST_BEAT_S, _LONGEST_BEAT_S = 0.18, 1.2
+_RESOLUTION_S, _PADDED = 0.02, 8192
+_EXACT_S, _SHORTEST_STEP_S, _FEWEST_MOMENTS, _NEARLY_ALL = 0.005, 0.06, 12, 0.97
 _FEWEST_NOTES = 4
 _PATTERN = 4  # moves of the top line that make a pattern
 _STEP = 2  # semitones
+_ONE_VOICE = 1.6  # notes at once, where each may reach into the next
+_MARGIN = 0.1  # beyond a bound, in distances of that bound from the middle: bounds are estimates
+_LEAST_REACH = 0.2  # of the middle: a few clips that are all alike say little of others
 _OUTSIDE = 0.002  # of the training clips, the share that lies beyond each bound
 _KEY_NAMES = ("C", "C#", "D", "E flat", "E", "F", "F#", "G", "A flat", "A", "B flat", "B")
 _FORMAT = 1
@@ -62,7 +68,8 @@ NAMES: tuple[str, ...] = tuple(one.name for one in fields(Manner))
 
 
 def manner_of(clip: Notes, grid_s: float = 0.0) -> Manner | None:
-    """How a clip of at most 30 s is played, on a grid of times where there is one; None for fewer than four notes."""
+    """How the first 30 s of a clip are played, on a grid of times if there is one; None for fewer than four notes."""
+    clip = clip.between(0, CLIP_LENGTH_S)  # what follows is only there for augmentation
     if len(clip) < _FEWEST_NOTES:
         return None
     onsets, offsets = _on_grid(clip, grid_s)
@@ -83,7 +90,7 @@ def manner_of(clip: Notes, grid_s: float = 0.0) -> Manner | None:
         note_s=float(np.median(offsets - onsets)),
         pitches=float(len(np.unique(clip.pitches))),
         pitch_classes=float(np.exp(-(classes * np.log(np.maximum(classes, 1e-12))).sum())),
-        evenness=_evenness(onsets[starts], grid_s),
+        evenness=_evenness(onsets[starts]),
         steps=_steps(top),
         patterns=_patterns(top),
         silence=max(0.0, 1 - covered / length),
@@ -95,8 +102,9 @@ def _on_grid(clip: Notes, grid_s: float) -> tuple[FloatArray, FloatArray]:
     """Onsets and offsets (n,) on a grid, each note at least one step long, in the order of the onsets."""
     if not grid_s:
         return clip.onsets_s, np.maximum(clip.offsets_s, clip.onsets_s + 1e-3)
-    onsets = np.round(clip.onsets_s / grid_s) * grid_s
-    return onsets, np.maximum(np.round(clip.offsets_s / grid_s) * grid_s, onsets + grid_s)
+    # As frames that a note is heard in: from the one it starts in to the one it ends in.
+    onsets = np.floor(clip.onsets_s / grid_s + _ROUNDING) * grid_s
+    return onsets, np.maximum(np.ceil(clip.offsets_s / grid_s - _ROUNDING) * grid_s, onsets + grid_s)
 
 
 def _covered_s(onsets: FloatArray, offsets: FloatArray) -> float:
@@ -106,14 +114,40 @@ def _covered_s(onsets: FloatArray, offsets: FloatArray) -> float:
     return float(np.maximum(np.minimum(offsets, CLIP_LENGTH_S) - new, 0).sum())
 
 
-def _evenness(moments: FloatArray, grid_s: float) -> float:
-    """The length of the mean of the moments' phases against the beat that they follow best, 0 to 1.
+def _evenness(moments: FloatArray) -> float:
+    """The length of the mean of the moments' phases against the beat that they follow best, 0 to 1."""
+    if len(moments) < _FEWEST_MOMENTS:
+        return 0.0
+    train = np.zeros(_PADDED)
+    np.add.at(train, np.minimum((moments - moments[0]) / _RESOLUTION_S + 0.5, _PADDED - 1).astype(np.int64), 1.0)
+    follows = np.abs(np.fft.rfft(train)) / len(moments)
+    beats_a_second = np.arange(len(follows)) / (_PADDED * _RESOLUTION_S)
+    return float(follows[(beats_a_second >= 1 / _LONGEST_BEAT_S) & (beats_a_second <= 1 / _SHORTEST_BEAT_S)].max())
 
-    A beat is no multiple of the grid's step that everything lies on by itself.
+
+def exact_grid_s(clip: Notes) -> float | None:
+    """The step of an even grid of times that nearly all onsets lie on to 5 ms; None where there is none.
+
+    Nobody plays so; a program writes so. Steps below 60 ms are no finding, since every onset is near one of those.
     """
-    beats = np.geomspace(max(_SHORTEST_BEAT_S, 1.8 * grid_s), _LONGEST_BEAT_S, _BEATS)
-    phases = np.exp(2j * np.pi * moments[None, :] / beats[:, None])
-    return float(np.abs(phases.mean(axis=1)).max())
+    clip = clip.between(0, CLIP_LENGTH_S)
+    moments = clip.onsets_s[np.diff(clip.onsets_s, prepend=-1.0) > _TOGETHER_S / 2]
+    if len(moments) < _FEWEST_MOMENTS:
+        return None
+    since = moments - moments[0]
+    shortest = float(np.diff(moments).min())
+    for parts in (1, 2, 3, 4):
+        step = shortest / parts
+        if step < _SHORTEST_STEP_S:
+            return None
+        for time in since[1:]:  # what a rounded first distance does not tell, the later ones do
+            number = round(time / step)
+            if number and abs(time - number * step) < min(2 * _EXACT_S, step / 4):
+                step = time / number
+        off = np.abs(since - np.round(since / step) * step)
+        if (off < _EXACT_S).mean() >= _NEARLY_ALL:
+            return float(step)
+    return None
 
 
 def _steps(top: FloatArray) -> float:
@@ -145,6 +179,8 @@ class Range(NamedTuple):
 class Usual:
     """How the training music is played: for each number of `Manner` its range, and the grid of times that it lies on.
 
+    `written` is the share of the training clips that lie exactly on a grid of their own, as a program writes music.
+
     Raises
     ------
     CheckpointError
@@ -153,6 +189,7 @@ class Usual:
 
     ranges: Mapping[str, Range]
     grid_s: float = 0.0
+    written: float = 0.0
     n_clips: int = 0
 
     def __post_init__(self) -> None:
@@ -162,23 +199,32 @@ class Usual:
         for name, found in self.ranges.items():
             if not all(map(math.isfinite, found)) or not found.low <= found.middle <= found.high:
                 raise CheckpointError(f"what is usual in the training music cannot be: {ascii(name)[:40]}")
-        if not 0 <= self.grid_s <= 1:
-            raise CheckpointError(f"the training music's grid cannot be {ascii(self.grid_s)[:40]} s; it is 0 to 1")
+        if not 0 <= self.grid_s <= 1 or not 0 <= self.written <= 1:
+            raise CheckpointError("the training music's grid cannot be; its step is 0 to 1 s, its share 0 to 1")
 
     def remarks(self, notes: Notes) -> tuple["Remark", ...]:
         """What is unlike the training music in a piece, the furthest off first; nothing where all is usual."""
-        played = [found for clip in split_into_clips(notes) if (found := manner_of(clip, self.grid_s)) is not None]
+        clips = split_into_clips(notes)
+        played = [found for clip in clips if (found := manner_of(clip, self.grid_s)) is not None]
         if not played:
             return (Remark("notes", f"There are only {len(notes)} notes: too few to tell how anybody plays."),)
         numbers = {name: float(np.median([getattr(one, name) for one in played])) for name in NAMES}
-        unusual: list[tuple[float, Remark]] = []
+        unusual = [(math.inf, remark) for remark in self._written(clips)]
         for name in NAMES:
             usual, value = self.ranges[name], numbers[name]
-            if value < usual.low or value > usual.high:
-                words = _WORDS[name](value, usual)
-                if words:
-                    unusual.append((_how_far(value, usual), Remark(name, words)))
+            if (far := _how_far(value, usual)) > _MARGIN and (words := _WORDS[name](value, usual)):
+                unusual.append((far, Remark(name, words)))
         return tuple(remark for _, remark in sorted(unusual, key=lambda pair: -pair[0]))
+
+    def _written(self, clips: list[Notes]) -> Iterator["Remark"]:
+        """That the onsets lie on a grid as a program writes them, unless the training music lies on the same."""
+        exact = [] if self.written > _OUTSIDE else _steps_of_their_own(clips, self.grid_s)
+        if 2 * len(exact) > len(clips):
+            yield Remark(
+                "grid",
+                f"All onsets lie exactly on a grid of {1000 * float(np.median(exact)):.0f} ms: this was written by a "
+                "program or quantised, not played.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, from which `from_dict` makes the same again."""
@@ -186,6 +232,7 @@ class Usual:
             "format": _FORMAT,
             "ranges": {name: list(found) for name, found in self.ranges.items()},
             "grid_s": self.grid_s,
+            "written": self.written,
             "n_clips": self.n_clips,
         }
 
@@ -206,7 +253,8 @@ class Usual:
             raise CheckpointError("what is usual in the training music is of another format")
         try:
             ranges = {str(name): Range(*map(_number, found)) for name, found in data["ranges"].items()}
-            return cls(ranges, _number(data.get("grid_s", 0.0)), int(_number(data.get("n_clips", 0))))
+            grid_s, written = (_number(data.get(name, 0.0)) for name in ("grid_s", "written"))
+            return cls(ranges, grid_s, written, int(_number(data.get("n_clips", 0))))
         except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointError("what is usual in the training music is damaged") from error
 
@@ -233,7 +281,13 @@ def usual_of(clips: Iterable[Notes]) -> Usual:
         raise DataError("there is no clip of four notes or more to learn from how music is played")
     low, middle, high = np.quantile(np.array(played), [_OUTSIDE, 0.5, 1 - _OUTSIDE], axis=0)
     ranges = {name: Range(*map(float, bounds)) for name, *bounds in zip(NAMES, low, middle, high, strict=True)}
-    return Usual(ranges, grid_s, len(played))
+    return Usual(ranges, grid_s, len(_steps_of_their_own(kept, grid_s)) / len(kept), len(played))
+
+
+def _steps_of_their_own(clips: Iterable[Notes], grid_s: float) -> list[float]:
+    """The steps of the exact grids that some of the clips lie on, where it is not the one that all lie on."""
+    steps = (exact_grid_s(clip) for clip in clips)
+    return [step for step in steps if step is not None and abs(step - grid_s) > _ON_GRID_S]
 
 
 def _lies_on(clip: Notes, grid_s: float) -> bool:
@@ -241,9 +295,9 @@ def _lies_on(clip: Notes, grid_s: float) -> bool:
 
 
 def _how_far(value: float, usual: Range) -> float:
-    """How far a number is beyond its bound, in distances of that bound from the middle."""
-    bound = usual.low if value < usual.low else usual.high
-    return abs(value - bound) / max(abs(bound - usual.middle), 1e-6)
+    """How far a number is beyond its bound, in distances of that bound from the middle; 0 within both."""
+    bound = min(max(value, usual.low), usual.high)
+    return abs(value - bound) / max(abs(bound - usual.middle), _LEAST_REACH * abs(usual.middle), 1e-6)
 
 
 def _number(value: object) -> float:
@@ -264,18 +318,16 @@ def _notes_per_s(value: float, usual: Range) -> str:
 
 
 def _low(value: float, usual: Range) -> str:
-    where, known = _key(value), f"{_key(usual.low)} and {_key(usual.high)}"
-    return f"The lowest notes lie {_higher(value, usual)} than a jazz pianist's, at {where}; known is between {known}."
+    return f"The lowest notes lie at {_key(value)}; {_keys(usual)}."
 
 
 def _high(value: float, usual: Range) -> str:
-    where, known = _key(value), f"{_key(usual.low)} and {_key(usual.high)}"
-    return f"The highest notes lie {_higher(value, usual)} than usual, at {where}; known is between {known}."
+    return f"The highest notes lie at {_key(value)}; {_keys(usual)}."
 
 
 def _polyphony(value: float, usual: Range) -> str:
-    if value < usual.low and value < 1.05:
-        return f"It is one voice: never do two notes sound together; {_between(usual, '.1f', ' at once')}."
+    if value < usual.low and value < _ONE_VOICE:
+        return f"Hardly ever does more than one note sound, {value:.1f} at once; {_between(usual, '.1f')}."
     return f"{value:.1f} notes sound at once; {_between(usual, '.1f')}."
 
 
@@ -302,8 +354,8 @@ def _pitch_classes(value: float, usual: Range) -> str:
 
 
 def _evenness_words(value: float, usual: Range) -> str:
-    if value < usual.low:
-        return "The onsets follow no beat at all."
+    if value < usual.low:  # a player may be as free as he likes, and a few notes have no beat
+        return ""
     return (
         f"The onsets follow an even beat as a machine's do ({value:.0%}; known is up to {usual.high:.0%}): it may have "
         "been written, not played."
@@ -332,8 +384,8 @@ def _loudnesses(value: float, usual: Range) -> str:
     return f"There are {value:.0f} different loudnesses; {_between(usual, '.0f')}."
 
 
-def _higher(value: float, usual: Range) -> str:
-    return "lower" if value < usual.low else "higher"
+def _keys(usual: Range) -> str:
+    return f"in what the model learned from, between {_key(usual.low)} and {_key(usual.high)}"
 
 
 def _key(pitch: float) -> str:

@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from pianistid_core.__main__ import main
-from pianistid_core.checkpoints import read_checkpoint
+from pianistid_core.calibration import Calibration
+from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint, load_model, read_checkpoint
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
-from pianistid_core.errors import ExtractionError, MidiError, ModelError, RunError
+from pianistid_core.errors import CheckpointError, ExtractionError, MidiError, ModelError, RunError
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import Identifier
+from pianistid_core.manner import usual_of
 from pianistid_core.midi import Notes, write_midi
 from pianistid_core.models import FactorisedModel, build_model
 from pianistid_core.run_config import run_for
@@ -258,3 +260,90 @@ def test_a_root_may_be_given_as_its_path_and_the_device_as_auto(trained_root: Da
         ):
             assert found.name.startswith("tests/four")
             assert found.device == choose_device("auto") == next(found.loaded.model.parameters()).device
+
+
+# --- calibrated ------------------------------------------------------------------------------------------------------
+
+
+def calibration_for_tests() -> Calibration:
+    """One that doubts: half the logits, a low bar for candidates, and leads of which half lie under 1."""
+    music = [make_notes(seed, seconds=30.0, **HABITS[seed % 3]) for seed in range(12)]
+    return Calibration(
+        temperature=2.0,
+        power=1.0,
+        growth=0.1,
+        thresholds=((1, 0.02),),
+        leads=((1, (-1.0, 0.0, 1.0, 100.0)),),
+        shares=(0.01, 0.05, 0.5, 1.0),
+        usual=usual_of(music),
+    )
+
+
+@pytest.fixture
+def calibrated(identifier: Identifier) -> Identifier:
+    return Identifier(replace(identifier.loaded, calibration=calibration_for_tests()), torch.device("cpu"))
+
+
+def test_without_a_calibration_nothing_is_added(identifier: Identifier) -> None:
+    found = identifier.identify(make_notes(5))
+    assert found.candidates == () and found.coverage is None and found.unknown is None and found.remarks == ()
+    assert not {"candidates", "coverage", "unknown", "remarks"} & set(found.to_dict())
+    assert {row.split(",")[0] for row in found.to_csv().splitlines()[1:]} == {"recording", "clip", "subset", "silence"}
+
+
+def test_a_calibration_changes_every_probability_alike(identifier: Identifier, calibrated: Identifier) -> None:
+    notes = make_notes(5, seconds=70)
+    plain, found = identifier.identify(notes), calibrated.identify(notes)
+    assert found.pianist == plain.pianist and found.confidence < plain.confidence
+    # Half the logits of a clip are the roots of its shares.
+    for before, after in zip(plain.clips, found.clips, strict=True):
+        roots = {name: share**0.5 for name, share in before.probabilities.items()}
+        assert after.probabilities == pytest.approx({name: root / sum(roots.values()) for name, root in roots.items()})
+    assert found.concepts[CONCEPTS] == pytest.approx(found.probabilities)
+    assert sum(found.shapley().values()) == pytest.approx(found.confidence - found.silence[found.pianist])
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_answer_says_who_else_it_may_be_and_what_is_strange(calibrated: Identifier) -> None:
+    found = calibrated.identify(make_notes(5, seconds=70))
+    assert found.candidates == tuple(name for name, share in found.probabilities.items() if share >= 0.02)
+    assert found.coverage == 0.9 and found.unknown is not None and found.unknown.verdict == "one of these"
+    plain = found.to_dict()
+    assert plain["candidates"] == list(found.candidates) and plain["unknown"] == found.unknown.to_dict()
+    strange = calibrated.identify(make_notes(5, seconds=70, step_s=0.06, chord=(0, 1, 2, 3, 4, 5, 6, 7)))
+    assert strange.unknown is not None and strange.unknown.verdict != "one of these"
+    assert any("notes a second" in remark for remark in strange.remarks)
+    rows = list(csv.DictReader(io.StringIO(strange.to_csv())))
+    kinds = Counter(row["kind"] for row in rows)
+    assert kinds["candidate"] == len(strange.candidates) and kinds["remark"] == len(strange.remarks)
+    [row] = [row for row in rows if row["kind"] == "unknown"]
+    assert row["kept"] == strange.unknown.verdict and float(row["probability"]) == strange.unknown.familiarity
+
+
+def test_a_calibration_in_the_run_s_folder_is_that_of_one_checkpoint(trained_root: DataRoot, tmp_path: Path) -> None:
+    shutil.copytree(Run.find(trained_root.checkpoints_dir, "tests/single").path, tmp_path / "single")
+    run = Run.open(tmp_path / "single")
+    assert load_model(run.path, root=trained_root).calibration is None
+    mine = calibration_for_tests()
+    of = fingerprint(run.latest_checkpoint())
+    run.save_json(CALIBRATION_FILE, {"fingerprint": of, "calibration": mine.to_dict()})
+    assert load_model(run.path, root=trained_root).calibration == mine
+    run.save_json(CALIBRATION_FILE, {"fingerprint": of[::-1], "calibration": mine.to_dict()})
+    assert load_model(run.path, root=trained_root).calibration is None
+    for broken in ({"fingerprint": of}, {"fingerprint": of, "calibration": {**mine.to_dict(), "power": -1}}):
+        run.save_json(CALIBRATION_FILE, broken)
+        with pytest.raises(CheckpointError, match="calibrate the model again"):
+            load_model(run.path, root=trained_root)
+    run.save_text(CALIBRATION_FILE, "{")
+    with pytest.raises(CheckpointError, match="calibrate the model again"):
+        load_model(run.path, root=trained_root)
+
+
+def test_a_checkpoint_may_hold_its_calibration(trained_root: DataRoot, tmp_path: Path) -> None:
+    run = Run.find(trained_root.checkpoints_dir, "tests/single")
+    saved = read_checkpoint(run.latest_checkpoint())
+    torch.save({**saved, "calibration": calibration_for_tests().to_dict()}, tmp_path / "with.pth")
+    assert load_model(tmp_path / "with.pth", root=trained_root).calibration == calibration_for_tests()
+    torch.save({**saved, "calibration": {"format": 1}}, tmp_path / "broken.pth")
+    with pytest.raises(CheckpointError, match=r"broken\.pth.*calibration"):
+        load_model(tmp_path / "broken.pth", root=trained_root)
