@@ -17,6 +17,7 @@ PAGES = {
         st.Page("views/build.py", title="Build", icon=":material/tune:", url_path="build"),
         st.Page("views/runs.py", title="Runs", icon=":material/monitoring:", url_path="runs"),
         st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+        st.Page("views/results.py", title="Results", icon=":material/leaderboard:", url_path="results"),
     ],
     "Listen": [
         st.Page("views/identify.py", title="Identify", icon=":material/hearing:", url_path="identify"),

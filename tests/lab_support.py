@@ -26,6 +26,7 @@ PAGES = (
     "views/build.py",
     "views/runs.py",
     "views/compare.py",
+    "views/results.py",
     "views/identify.py",
     "views/pianists.py",
     "views/tracking.py",
