@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from home_devices import Device, read_devices
+from pianistid_core.boxed import CARD, FACTS, WEIGHTS, Box, box_folder, is_shipped, read_box
 from pianistid_core.datasets.root import DataRoot, RecordingInfo, Split
 from pianistid_core.metrics_log import MetricsLog, shared_log
 from pianistid_core.midi import Notes, read_midi
@@ -125,6 +126,20 @@ def notes_of_upload(data: bytes) -> Notes:
     Raises: MidiError when it cannot be read.
     """
     return read_midi(data)
+
+
+def shipped() -> Box | None:
+    """The model in the box, where there is one, as it is described there.
+
+    Raises: CheckpointError when what describes it cannot be read.
+    """
+    folder = box_folder()
+    return _shipped(folder, stamp(*(folder / name for name in (WEIGHTS, FACTS, CARD)))) if is_shipped() else None
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _shipped(folder: Path, seen: tuple[float, ...]) -> Box:
+    return read_box(folder)
 
 
 @dataclass(frozen=True)

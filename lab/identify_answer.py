@@ -16,7 +16,6 @@ from components.piano_roll import Band, Layer, Moments, Roll, Verdict, show_roll
 from components.tables import show_data
 from identify_sources import MAX_MB, Given
 from identify_work import Insight
-from pianistid_core.concepts import CONCEPTS
 from pianistid_core.midi import Notes
 from run_states import PERCENT
 from wording import count, duration, one_line, percent, plain, sentence
@@ -230,7 +229,7 @@ def moments_of(found: "Identification", insight: Insight) -> Moments:
         spans = [(clip.start_s, clip.end_s) for clip in found.clips]
         shares = np.array([[clip.probabilities[name] for name in names] for clip in found.clips])
         # Until the windows are there, what a concept says of the whole piece stands for each clip.
-        alone = {concept: found.concepts[(concept,)] for concept in CONCEPTS if found.concepts}
+        alone = {concept: found.concepts[(concept,)] for concept in found.hears if found.concepts}
         concepts = {
             concept: np.tile([heard[name] for name in names], (len(spans), 1)) for concept, heard in alone.items()
         }

@@ -1,13 +1,20 @@
 """The charts of the Identify page: data in, `charts.Chart` out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from charts import Chart, reach_of
 from palette import Palette
 from wording import listed, one_line, percent
 
+if TYPE_CHECKING:
+    from pianistid_core.deletion import Deletion
+
 MINUS = "\u2212"
+# As words: of concepts, and of their subsets.
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 7: "seven", 15: "fifteen"}
 _LABEL = {"width": 150, "overflow": "truncate", "interval": 0}
 
 
@@ -50,7 +57,7 @@ def ranking(probabilities: Mapping[str, float], palette: Palette, *, top: int = 
 
 def waterfall(silence: float, shares: Mapping[str, float], full: float, palette: Palette) -> Chart:
     """From nothing heard to all heard: what each concept gives, each bar beginning where the one before ends."""
-    names = ["Nothing heard", *(concept.capitalize() for concept in shares), "All four heard"]
+    names = ["Nothing heard", *(concept.capitalize() for concept in shares), f"All {NUMBERS[len(shares)]} heard"]
     edges = [(0.0, silence)]
     at = silence
     for share in shares.values():
@@ -90,6 +97,49 @@ def waterfall(silence: float, shares: Mapping[str, float], full: float, palette:
     steps = listed(f"{concept} {points(share)}" for concept, share in shares.items())
     alt = f"From {percent(silence, 1)} with nothing heard to {percent(full, 1)} with all: {steps} points."
     return Chart(option, alt, 40 + 34 * len(names))
+
+
+def deletion(found: "Deletion", palette: Palette) -> Chart:
+    """How probable the answer is as its notes are deleted, the highest ranked first; a band holds all random draws."""
+    at = [round(100 * share, 1) for share in found.shares]
+    drawn = found.drawn()
+    highest, usual = found.curve("highest").mean.tolist(), drawn.mean(axis=0).tolist()
+    low, high, height = drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist(), np.ptp(drawn, axis=0).tolist()
+
+    def line(name: str, values: Sequence[float], **more: Any) -> dict[str, Any]:
+        data = [[share, round(100 * value, 3)] for share, value in zip(at, values, strict=True)]
+        return {"name": name, "type": "line", "data": data, **more}
+
+    unseen = {
+        "stack": "random", "stackStrategy": "all", "silent": True, "showSymbol": False, "tooltip": {"show": False},
+        "lineStyle": {"opacity": 0}, "color": palette.muted, "z": 1,
+    }  # fmt: skip
+    names = ("Highest ranked first", "Random")
+    option = {
+        "animation": False,
+        "tooltip": {"trigger": "axis", "confine": True, "valueFormatter": "%.1f %%"},
+        "legend": {"top": 0, "left": 0, "data": list(names), "itemWidth": 24, "itemStyle": {"opacity": 0}},
+        "grid": {"left": 4, "right": 22, "top": 34, "bottom": 24, "containLabel": True},
+        "xAxis": {
+            "type": "value", "min": 0, "max": at[-1], "name": "notes deleted", "nameLocation": "middle", "nameGap": 26,
+            "splitLine": {"show": False}, "axisLabel": {"formatter": "{value} %"},
+        },
+        "yAxis": {
+            "type": "value", "min": 0, "max": 100 * reach_of(highest, high), "splitNumber": 4,
+            "axisLabel": {"formatter": "{value} %"},
+        },
+        "series": [
+            line("Random, from", low, **unseen),
+            line("Random, to", height, **unseen, areaStyle={"opacity": 0.3}),
+            line(names[1], usual, color=palette.muted, showSymbol=False, lineStyle={"width": 2, "type": "dashed"}, z=2),
+            line(names[0], highest, color=palette.steps[-1], symbolSize=6, lineStyle={"width": 2.4}, z=3),
+        ],
+    }  # fmt: skip
+    alt = (
+        f"Probability of the answer, {percent(highest[0])} with all notes: with {at[-1]:.0f} % of the notes deleted "
+        f"{percent(highest[-1])} when the highest ranked go first, {percent(usual[-1])} when random ones go."
+    )
+    return Chart(option, alt, 230)
 
 
 def _names(names: Sequence[str], palette: Palette) -> dict[str, Any]:

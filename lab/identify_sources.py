@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 import cached
+import state
 from components.keyboard import Take, show_keyboard
 from pianistid_core.datasets.root import PARTS, DataRoot, RecordingInfo
 from pianistid_core.errors import PianistIDError
 from pianistid_core.midi import DEFAULT_LIMITS, write_midi
-from wording import count, listed, one_line, sentence
+from wording import count, listed, one_line, plain, sentence
 
 MAX_FILES = 50
 MAX_MB = int(DEFAULT_LIMITS.max_bytes / 1e6)  # what is larger the reader of MIDI files refuses
@@ -60,12 +62,32 @@ def state_unset(key: str) -> bool:
 
 
 def uploads() -> list[Given]:
-    """The files that were dropped; those over the limits are said in words."""
-    files = st.file_uploader(
-        "MIDI files", type=["mid", "midi"], accept_multiple_files=True, max_upload_size=MAX_MB, key="midi_files",
+    """The files that were dropped here, else those dropped on Home; those over the limits are said in words."""
+    files = drop_zone("midi_files")
+    if files:
+        state.bring([])
+    elif state.brought():
+        pieces = told_apart([Given(name, data) for name, data in state.brought()])
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="brought"):
+            st.markdown(f":material/draft: {plain(listed([piece.name for piece in pieces], 3))}, from Home")
+            if st.button("Put away", key="put_away", type="tertiary", help="Forgets what was dropped on Home."):
+                state.bring([])
+                st.rerun()
+        return pieces
+    return pieces_of(files)
+
+
+def drop_zone(key: str) -> list[Any]:
+    """Where MIDI files are dropped, and those that were."""
+    return st.file_uploader(
+        "MIDI files", type=["mid", "midi"], accept_multiple_files=True, max_upload_size=MAX_MB, key=key,
         help=f"Piano performances as MIDI: one or many, up to {MAX_FILES} at once and {MAX_MB} MB each. "
         "They stay on this machine.",
     )  # fmt: skip
+
+
+def pieces_of(files: Sequence[Any]) -> list[Given]:
+    """The pieces in files that were dropped, no more than are taken at once."""
     if len(files) > MAX_FILES:
         left = [one_line(file.name) for file in files[MAX_FILES:]]
         st.warning(

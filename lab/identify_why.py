@@ -1,5 +1,6 @@
 """Why the model thinks so: each concept alone, left out, and its exact share; the notes; the recordings most alike."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -12,7 +13,7 @@ from components.piano_roll import CONCEPT_HELP
 from components.recordings import show_recordings
 from components.tables import show_data
 from identify_answer import MATTERED, Answer, probability_column
-from identify_charts import MINUS, points
+from identify_charts import MINUS, NUMBERS, points
 from identify_work import Insight
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
@@ -21,14 +22,19 @@ from run_states import PERCENT
 from wording import clock, count, listed, one_line, percent, plain, sentence
 
 if TYPE_CHECKING:
+    from pianistid_core.boxed import Box
     from pianistid_core.identify import Identification, Probabilities
     from pianistid_core.profiles import Profiles
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
-def concepts(found: "Identification", profiles: "Profiles | None") -> None:
-    """The model's answer when concepts are masked: each alone, each left out, its share, and all fifteen subsets."""
+def concepts(found: "Identification", told: Mapping[str, str]) -> None:
+    """The model's answer when concepts are masked: each alone, each left out, its share, and all subsets of them.
+
+    `told` has each concept's own accuracy in words. A concept that the model does not hear is named as such: a share
+    of 0 or a bar of no length would look like a finding.
+    """
     st.subheader("What gave them away")
     if not found.concepts:
         st.caption(
@@ -38,11 +44,11 @@ def concepts(found: "Identification", profiles: "Profiles | None") -> None:
         return
     who = found.pianist
     full = found.concepts[CONCEPTS][who]
-    alone = {concept: found.concepts[(concept,)] for concept in CONCEPTS}
-    without = {concept: found.concepts[tuple(c for c in CONCEPTS if c != concept)] for concept in CONCEPTS}
-    shares = found.shapley()
-    strongest = max(CONCEPTS, key=lambda concept: alone[concept][who])
-    costliest = min(CONCEPTS, key=lambda concept: without[concept][who])
+    alone = {concept: found.concepts[(concept,)] for concept in found.hears}
+    without = {concept: found.concepts[tuple(c for c in CONCEPTS if c != concept)] for concept in found.hears}
+    shares = {concept: share for concept, share in found.shapley().items() if concept in found.hears}
+    strongest = max(alone, key=lambda concept: alone[concept][who])
+    costliest = min(without, key=lambda concept: without[concept][who])
     st.markdown(
         plain(
             f"From {strongest} alone the model gives {who} {percent(alone[strongest][who])}. "
@@ -50,10 +56,12 @@ def concepts(found: "Identification", profiles: "Profiles | None") -> None:
             600,
         )
     )
-    told = right_alone(profiles)
     for place, concept in zip(st.columns(4, gap="small"), CONCEPTS, strict=True):
         with place:
-            _card(concept, who, full, alone[concept], without[concept], shares.get(concept), told.get(concept, ""))
+            if concept in found.hears:
+                _card(concept, who, full, alone[concept], without[concept], shares.get(concept), told.get(concept, ""))
+            else:
+                _unheard_card(concept)
     if shares:
         _shares(found, who, full, shares)
     _alone_and_without(who, alone, without)
@@ -76,6 +84,27 @@ def right_alone(profiles: "Profiles | None") -> dict[str, str]:
                 f"Alone it names {percent(right / total)} of {count(round(total), profiles.part + ' recording')}."
             )
     return told
+
+
+def right_alone_of_box(box: "Box") -> dict[str, str]:
+    """The same for the model in the box, where it was measured."""
+    test = box.measured.get("test")
+    found = test.get("concepts") if isinstance(test, Mapping) else None
+    told = {}
+    for concept, measured in (found or {}).items():
+        recordings = measured["recordings"]
+        if concept in CONCEPTS and recordings["n"]:
+            share = percent(recordings["right"] / recordings["n"])
+            told[concept] = f"Alone it names {share} of {count(recordings['n'], 'test recording')}."
+    return told
+
+
+def _unheard_card(concept: str) -> None:
+    """In place of figures that would be 0 whatever is played."""
+    with st.container(border=True, key=f"concept_{concept}", height="stretch", gap="small"):
+        st.markdown(f"**{concept.capitalize()}**", help=CONCEPT_HELP[concept])
+        st.markdown("Not heard by this model.")
+        st.caption("Its answer is the same whatever is played of this, so it has no share in it.")
 
 
 def _card(
@@ -104,7 +133,8 @@ def _shares(found: "Identification", who: str, full: float, shares: dict[str, fl
     silence = found.silence[who]
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     with left:
-        st.markdown(f"**From nothing heard to all four**: probability of {plain(who)}")
+        number = NUMBERS[len(shares)]
+        st.markdown(f"**From nothing heard to all {number}**: probability of {plain(who)}")
         show_chart(identify_charts.waterfall(silence, shares, full, palette.current()), key="shapley")
         rows = [{"concept": name, "share": value} for name, value in shares.items()]
         show_data(rows, key="shapley", name="shapley-values", alt="Each concept's share.")
@@ -113,21 +143,21 @@ def _shares(found: "Identification", who: str, full: float, shares: dict[str, fl
         st.markdown(f"{100 * silence:.1f} {parts} = **{100 * full:.1f}** per cent")
         st.caption(
             "Exact Shapley values: what a concept adds to each set of the others, averaged over every order in which "
-            "the four can be heard. They add up to the difference between hearing all and hearing nothing."
+            f"the {number} can be heard. They add up to the difference between hearing all and hearing nothing."
         )
-        pairs = found.interactions()
+        pairs = {pair: more for pair, more in found.interactions().items() if set(pair) <= set(shares)}
         if pairs:
             st.caption(together(pairs))
 
 
 def _alone_and_without(who: str, alone: "dict[str, Probabilities]", without: "dict[str, Probabilities]") -> None:
     colours = palette.current()
-    series = [colours.of_series(index) for index in range(len(CONCEPTS))]
-    labels = [concept.capitalize() for concept in CONCEPTS]
+    series = [colours.of_series(CONCEPTS.index(concept)) for concept in alone]
+    labels = [concept.capitalize() for concept in alone]
     reach = charts.reach_of([result[who] for result in (*alone.values(), *without.values())])
     halves = (
         ("alone", "One concept alone", labels, alone),
-        ("without", "One concept left out", [f"No {concept}" for concept in CONCEPTS], without),
+        ("without", "One concept left out", [f"No {concept}" for concept in without], without),
     )
     for place, (key, title, names, results) in zip(st.columns(2, gap="large"), halves, strict=True):
         with place:
@@ -150,25 +180,30 @@ def _note(result: "Probabilities", who: str) -> str:
 def _subsets(found: "Identification", who: str) -> None:
     import pandas as pd
 
-    with st.expander("All fifteen subsets", key="subsets_box", icon=":material/grid_on:"):
+    heard = found.hears
+    subsets = {tuple(c for c in kept if c in heard): result for kept, result in found.concepts.items()}
+    subsets.pop((), None)  # only what is not heard: silence
+    with st.expander(f"All {NUMBERS[len(subsets)]} subsets", key="subsets_box", icon=":material/grid_on:"):
         rows = []
-        for kept, result in found.concepts.items():
+        for kept, result in subsets.items():
             top = next(iter(result))
-            marks = [concept in kept for concept in CONCEPTS]
+            marks = [concept in kept for concept in heard]
             rows.append((*marks, 100 * result[who], one_line(top), 100 * result[top]))
-        labels = [concept.capitalize() for concept in CONCEPTS]
+        labels = [concept.capitalize() for concept in heard]
         names = [*labels, one_line(f"Probability of {who}"), "Likeliest", "Its probability"]
         st.dataframe(
             pd.DataFrame(rows, columns=names), hide_index=True, key="subsets", height="content",
             column_config={
-                names[4]: probability_column("medium"),
-                names[6]: st.column_config.NumberColumn(format=PERCENT),
+                names[-3]: probability_column("medium"),
+                names[-1]: st.column_config.NumberColumn(format=PERCENT),
             },
             alt="The answer for each subset of concepts kept.",
         )  # fmt: skip
         if found.silence:
             st.caption(
-                plain(f"With all four masked the model gives {who} {percent(found.silence[who], 1)}: it hears nothing.")
+                plain(
+                    f"With all of them masked the model gives {who} {percent(found.silence[who], 1)}: it hears nothing."
+                )
             )
 
 
@@ -202,6 +237,31 @@ def notes_that_mattered(answer: Answer, insight: Insight) -> None:
         **attribution.by_concept,
     }  # fmt: skip
     show_data(rows, key="mattered", name="notes-that-mattered", alt="Each note with its score.")
+    _without_them(insight)
+
+
+def _without_them(insight: Insight) -> None:
+    """Whether the notes that rank highest are those that this answer rests on: it is asked again without them."""
+    st.markdown("**Without them**: probability of the answer as its notes are deleted")
+    found = insight.deletion
+    if found is None:
+        _not_yet(insight, "deletion")
+        return
+    from pianistid_core.deletion import MEASURES, ORDERS
+
+    show_chart(identify_charts.deletion(found, palette.current()), key="without_them")
+    for line in found.words():
+        st.caption(sentence(line))
+    st.caption(
+        f"{count(found.n_clips, 'clip')} of this music, each asked by itself; the band holds "
+        f"{count(found.n_draws, 'draw')} of random notes."
+    )
+    rows = [
+        {"deleted": share, "order": order, **{measure: found.curve(order, measure).mean[at] for measure in MEASURES}}
+        for order in ORDERS
+        for at, share in enumerate(found.shares)
+    ]
+    show_data(rows, key="without_them", name="without-the-notes-that-mattered", alt="The answer without its notes.")
 
 
 def _way(score: float) -> str:

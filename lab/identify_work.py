@@ -22,13 +22,13 @@ import streamlit as st
 
 import cached
 from components.piano_roll import Roll, performance_roll
-from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import ExtractionError, PianistIDError
 from pianistid_core.midi import CLIP_LENGTH_S, Notes
 
 if TYPE_CHECKING:
     from pianistid_core.attribution import Attribution
+    from pianistid_core.deletion import Deletion
     from pianistid_core.identify import Identifier
     from pianistid_core.neighbours import Familiarity, Neighbour, RecordingIndex
 
@@ -43,6 +43,8 @@ _MAX_WINDOWS = 13
 _KEPT = 64
 _MOST_WAITING = 32
 _SWITCH_INTERVAL_S = 0.0003
+_DELETED_CLIPS = 2  # with so many clips and draws, about as long as the scores themselves take
+_DELETED_DRAWS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Insight:
 
     windows: Windows | None = None
     attribution: "Attribution | None" = None
+    deletion: "Deletion | None" = None
     neighbours: "tuple[Neighbour, ...] | None" = None
     familiarity: "Familiarity | None" = None
     troubles: dict[str, str] = field(default_factory=dict)
@@ -180,10 +183,21 @@ class Explainer:
             insight.begin("Asking which notes mattered")
             insight.attribution = attribute(identifier, asked.notes, asked.pianist, progress=insight.progress)
 
-        parts = {"windows": windows, "neighbours": alike, "attribution": attribution}
+        def deletion() -> None:
+            from pianistid_core.deletion import delete
+
+            if insight.attribution is None:
+                return
+            insight.begin("Deleting the notes that mattered")
+            insight.deletion = delete(
+                identifier, asked.notes, insight.attribution,
+                draws=_DELETED_DRAWS, most_clips=_DELETED_CLIPS, progress=insight.progress,
+            )  # fmt: skip
+
+        parts = {"windows": windows, "neighbours": alike, "attribution": attribution, "deletion": deletion}
         if not known:
             # Made once for a model, in a minute; nothing else should wait for that.
-            parts = {name: parts[name] for name in ("windows", "attribution", "neighbours")}
+            parts = {name: parts[name] for name in ("windows", "attribution", "deletion", "neighbours")}
         for name, part in parts.items():
             try:
                 part()
@@ -258,7 +272,7 @@ def moving_answers(
             continue
         spans.append((float(start), float(start) + CLIP_LENGTH_S))
         shares.append([found.probabilities[name] for name in names])
-        for concept in CONCEPTS if found.concepts else ():
+        for concept in found.hears if found.concepts else ():
             heard = found.concepts[(concept,)]
             alone.setdefault(concept, []).append([heard[name] for name in names])
     if not spans:

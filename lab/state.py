@@ -21,6 +21,7 @@ MODEL = "model"
 
 DRAFT = "draft"
 
+_BROUGHT = "brought"
 _DRAFT = "build.draft"
 _UNKEPT = "build.unkept"
 _NOTICE = "notice"
@@ -148,6 +149,17 @@ def new_draft() -> Draft:
 
 def _take_up(found: Draft) -> None:
     st.session_state[_draft_key()] = found
+
+
+def bring(pieces: Sequence[tuple[str, bytes]]) -> None:
+    """Keeps files that were dropped elsewhere for the page Identify: their names and bytes."""
+    st.session_state[_BROUGHT] = list(pieces)
+
+
+def brought() -> list[tuple[str, bytes]]:
+    """The files kept by `bring`, until others come or they are put away."""
+    found: list[tuple[str, bytes]] = st.session_state.get(_BROUGHT, [])
+    return found
 
 
 def notify(message: str) -> None:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 WEIGHTS, FACTS, CARD, LICENCE = "model.safetensors", "box.json", "CARD.md", "LICENSE-WEIGHTS"
 FORMAT = 1
 MOST_BYTES = 12_000_000
-# What names the box where a run could be named; a run's name has a slash.
-SHIPPED = "shipped"
 _MOST_FACTS = 4_000_000
 _MOST_NAME = 200
 # Where a network trained is no part of what it is, and names folders and machines.
@@ -61,7 +59,7 @@ class Box:
 
     @property
     def name(self) -> str:
-        """ "Twenty jazz pianists (shipped)"."""
+        """ "Twenty jazz pianists (shipped)": where runs are named, this names the model in the box."""
         return f"{self.title} (shipped)"
 
     @property

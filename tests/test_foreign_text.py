@@ -151,7 +151,8 @@ EXPLAINED = {
     },
     "identify_why.py": {
         "MATTERED": _OWN, "title": _OWN, "parts": _FIGURE, "together(pairs)": "concepts and figures",
-        "concept": "one of four", "CONCEPT_HELP": _OWN, "accuracy": _FIGURE,
+        "concept": "one of four", "NUMBERS": _OWN, "number": "one of its words",
+        "CONCEPT_HELP": _OWN, "accuracy": _FIGURE,
     },
     "identify_work.py": {"done": _FIGURE},
     "jobs.py": {"job.share": _FIGURE},
@@ -162,7 +163,7 @@ EXPLAINED = {
     "sidebar.py": {"section": _OWN, "page": _OWN, "person.role.label": "one of three roles"},
     "views/compare.py": {"data.MAX_RUNS": _FIGURE, "list(TABS)": _OWN},
     "views/home.py": {"name": "one of seven states", "step.label": _OWN},
-    "views/identify.py": {"insight.doing": _OWN, "name": _OWN},
+    "views/identify.py": {"insight.doing": _OWN, "name": _OWN, "card": "the package's own file"},
 }  # fmt: skip
 
 

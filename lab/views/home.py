@@ -8,11 +8,13 @@ import streamlit as st
 
 import actions
 import cached
+import home_identify
 import home_now
 import home_tour
 import jobs
 import run_states
 import state
+from guard import guarded
 from home_tour import Tour
 from pianistid_core.datasets.root import DataRoot, Split
 from pianistid_core.runs import RunSummary
@@ -142,6 +144,10 @@ def page() -> None:
     tour = home_tour.tour_of(list(here.splits), everything, making=job is not None and job.running)
     others = [run for run in runs if run.id != home_tour.DEMO_RUN] or set(here.splits) - {home_tour.DEMO_SPLIT}
     hero()
+    with guarded():
+        box = cached.shipped()
+        if box is not None:
+            home_identify.draw(box)
     if not others:
         guided_path(root, tour, lead=True)
     else:

@@ -15,57 +15,95 @@ import identify_why
 import identify_work
 import state
 from components.empty import show_empty
-from guard import guard
+from guard import guard, guarded
 from identify_answer import Answer
 from identify_work import Insight
+from pianistid_core.boxed import Box, is_box
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import PianistIDError
 from pianistid_core.run_folder import CHECKPOINT
 from pianistid_core.runs import Run, RunSummary
-from wording import clock, duration, one_line, percent, plain, sentence
+from wording import clock, count, duration, listed, one_line, percent, plain, sentence
 
 if TYPE_CHECKING:
     from pianistid_core.identify import Identification
-    from pianistid_core.profiles import Profiles
 
 
 def trained_runs(root: DataRoot) -> list[RunSummary]:
-    """The runs that have a checkpoint, the latest first; says what to do where there is none."""
-    runs = [run for run in cached.run_index(root).summaries() if Run(run.path).checkpoints()]
-    if not runs:
-        show_empty(
-            ":material/hearing:", "No trained model yet",
-            "Identify asks a model that was trained here. The demo trains in a few minutes.",
-            lambda: st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:"),
-            key="identify",
-        )  # fmt: skip
-    return runs
+    """The runs that have a checkpoint, the latest first."""
+    return [run for run in cached.run_index(root).summaries() if Run(run.path).checkpoints()]
 
 
-def choose_model(runs: Sequence[RunSummary]) -> Path | None:
-    """The checkpoint to ask: of the latest run, unless another is chosen."""
-    by_id = {run.id: run for run in runs}
-    asked = st.query_params.get(state.MODEL)
-    if asked and asked not in by_id:
-        st.warning(sentence(f"there is no trained run {asked} here; another is used"), icon=":material/warning:")
-    state.bound_choice(state.MODEL, list(by_id))
-    chosen = st.selectbox(
-        "Model", list(by_id), index=None, key=state.MODEL, bind="query-params", format_func=one_line,
-        help="A run with a checkpoint, newest first. Its accuracy is on recordings that it never learned from.",
+def shipped_model() -> Box | None:
+    """The model that comes with the lab, unless there is none or what describes it cannot be read."""
+    with guarded():
+        return cached.shipped()
+    return None
+
+
+def nothing_to_ask() -> None:
+    """What to do where there is neither a run nor a model in the box."""
+    show_empty(
+        ":material/hearing:", "No trained model yet",
+        "Identify asks a model that was trained here. The demo trains in a few minutes.",
+        lambda: st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:"),
+        key="identify",
     )  # fmt: skip
-    if chosen not in by_id:
-        return None
-    names = [path.name for path in Run(by_id[chosen].path).checkpoints()[::-1]]
+
+
+def choose_model(runs: Sequence[RunSummary], box: Box | None) -> Path | None:
+    """The model to ask: the one in the box, else the checkpoint of the latest run, unless another is chosen."""
+    by_id = {run.id: run for run in runs}
+    names = [box.name] if box is not None else []
+    names += list(by_id)
+    asked = st.query_params.get(state.MODEL)
+    if asked and asked not in names:
+        st.warning(sentence(f"there is no trained run {asked} here; another is used"), icon=":material/warning:")
+    state.bound_choice(state.MODEL, names)
+    chosen = st.selectbox(
+        "Model", names, index=None, key=state.MODEL, bind="query-params", format_func=one_line,
+        help="The model that comes with the lab, and the runs with a checkpoint, newest first. Their accuracy is on "
+        "recordings that they never learned from.",
+    )  # fmt: skip
+    if box is not None and chosen == box.name:
+        about_box(box)
+        return box.weights
+    return checkpoint_of(by_id[chosen]) if chosen in by_id else None
+
+
+def about_box(box: Box) -> None:
+    """How often the model in the box is right, and its card."""
+    who = count(len(box.class_names), "pianist")
+    if box.right is not None:
+        share, n = box.right
+        st.caption(f"It named the pianist of {percent(share)} of {count(n, 'test recording')}, among {who}.")
+    else:
+        st.caption(f"It knows {who}.")
+    if box.card and st.button(
+        "Model card", key="model_card", icon=":material/description:", type="tertiary",
+        help="What it learned from, how good it is, and what it must not be used for.",
+    ):  # fmt: skip
+        show_card(box.card)
+
+
+@st.dialog("Model card", width="large", icon=":material/description:")
+def show_card(card: str) -> None:
+    st.markdown(card)
+
+
+def checkpoint_of(run: RunSummary) -> Path:
+    """The checkpoint of a run to ask: its newest, unless another is chosen."""
+    names = [path.name for path in Run(run.path).checkpoints()[::-1]]
     wanted = st.query_params.get("checkpoint")
     if wanted and wanted not in names:
         st.warning(
-            sentence(f"{chosen} has no checkpoint {wanted} any more; its newest is used"), icon=":material/warning:"
+            sentence(f"{run.id} has no checkpoint {wanted} any more; its newest is used"), icon=":material/warning:"
         )
     state.bound_choice("checkpoint", names)
     picked = st.selectbox(
         "Checkpoint", names, index=None, key="checkpoint", bind="query-params", help="The newest comes first."
     )
-    path = by_id[chosen].path / (picked if picked in names else names[0])
+    path = run.path / (picked if picked in names else names[0])
     right = right_of_test(path)
     if right is not None:
         st.caption(f"It named the pianist of {percent(right)} of the test recordings.")
@@ -82,8 +120,11 @@ def right_of_test(model: Path) -> float | None:
     return float(mine[-1]) if mine and isinstance(mine[-1], int | float) else None
 
 
-def split_of(root: DataRoot, run: RunSummary) -> str:
-    """The split that a run was trained on, or nothing where its config does not say."""
+def split_of(root: DataRoot, model: Path, runs: Sequence[RunSummary], box: Box | None) -> str:
+    """The split that a model was trained on, or nothing where its config does not say."""
+    if box is not None and model == box.weights:
+        return box.config.data_split_dir
+    run = next(run for run in runs if run.path == model.parent)
     return str(cached.run_index(root).config(run).get("data_split_dir", ""))
 
 
@@ -95,14 +136,17 @@ def learned_from(root: DataRoot, split: str, track: str | None) -> bool:
     )
 
 
-def profiles_of(model: Path) -> "Profiles | None":
-    """What the run knows of each concept's own accuracy, when that was measured."""
+def right_alone(model: Path) -> dict[str, str]:
+    """Each concept's own accuracy, in words, where the run or the box knows it."""
+    if is_box(model):
+        box = cached.shipped()
+        return {} if box is None else identify_why.right_alone_of_box(box)
     from pianistid_core import profiles
 
     try:
-        return profiles.saved(Run(model.parent), checkpoint=model)
+        return identify_why.right_alone(profiles.saved(Run(model.parent), checkpoint=model))
     except PianistIDError:
-        return None
+        return {}
 
 
 def watch(insight: Insight) -> None:
@@ -127,7 +171,8 @@ def for_nerds(model: Path, answer: Answer, found: "Identification", insight: Ins
         shared = cached.model(model).identifier
         config = shared.loaded.config
         epoch = shared.loaded.epoch
-        features = "melody, harmony, rhythm and dynamics, a roll each" if shared.factorised else "one piano roll"
+        roll = "a roll each" if len(shared.hears) == 4 else "from one piano roll"
+        features = f"{listed(shared.hears)}, {roll}" if shared.factorised else "one piano roll"
         facts = {
             "Model": f"{found.model}, {config.encoder_module}",
             "Checkpoint": f"{model.name}{f', after epoch {epoch}' if epoch is not None else ''}",
@@ -168,7 +213,7 @@ def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identi
         )
     watch(insight)
     identify_answer.along_the_music(answer, found, insight)
-    identify_why.concepts(found, profiles_of(model))
+    identify_why.concepts(found, right_alone(model))
     left, right = st.columns([2, 3], gap="large")
     with left:
         identify_why.notes_that_mattered(answer, insight)
@@ -182,16 +227,17 @@ def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identi
 def page() -> None:
     root = state.data_root()
     st.title("Identify")
-    runs = trained_runs(root)
-    if not runs:
+    runs, box = trained_runs(root), shipped_model()
+    if not runs and box is None:
+        nothing_to_ask()
         return
     music, ask = st.columns([7, 3], gap="large")
     with ask:
-        model = choose_model(runs)
+        model = choose_model(runs, box)
     if model is None:
         return
     identify_work.warm_up()
-    split = split_of(root, next(run for run in runs if run.path == model.parent))
+    split = split_of(root, model, runs, box)
     with music:
         pieces = identify_sources.draw_sources(root, split)
     if not pieces:
