@@ -53,10 +53,16 @@ def differences(found: Sequence[Comparison], palette: Palette) -> Chart:
             {
                 "query": {"maxWidth": 560},
                 "option": {
-                    "yAxis": {"axisLabel": {"width": 132}}, "grid": {"right": 12}, "series": _silent(len(found)),
+                    "yAxis": {"axisLabel": {"width": 150, "overflow": "break", "fontSize": 10, "lineHeight": 11}},
+                    "grid": {"right": 12}, "series": _silent(len(found)),
                 },
             },
-            {"option": {"yAxis": {"axisLabel": {"width": 290}}, "grid": {"right": 112}}},
+            {
+                "option": {
+                    "yAxis": {"axisLabel": {"width": 290, "overflow": "truncate", "fontSize": 12, "lineHeight": 14}},
+                    "grid": {"right": 112},
+                }
+            },
         ],
     }  # fmt: skip
     told = listed((f"{name_of(one)}: {in_points(one)}, {verdict(one)}" for one in found), 30)

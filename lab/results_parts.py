@@ -22,12 +22,13 @@ from pianistid_core.paper_results import (
     rows,
     tally,
     tally_in_words,
-    verdict,
 )
 from pianistid_core.published import N_RECORDINGS
 from wording import count, percent, plain
 
 TABLES = {"Table 1": "Networks that hear four concepts", "Table S5": "Networks that hear all as one"}
+_POINTS = {name: st.column_config.NumberColumn(format="%+.1f") for name in ("Paper, points", "Here, points")}
+_LEANS = {True: "same way", False: "other way", None: None}
 OURS, PAPERS = 0, 1  # slots, and so colours; the paper's marks are hollow
 
 
@@ -42,11 +43,11 @@ def heading(results: Results) -> None:
                 "Experiments", f"{len(results.experiments)} of {len(list(rows(results)))}",
                 "Of the paper's two tables; the others are not trained.", "trained at CPU size",
             ),
-            ("Directions that agree", str(of.yes), sure, f"of {of.with_direction}"),
-            ("That disagree", str(of.no), sure, f"of {of.with_direction}"),
+            ("Same direction", str(of.yes), sure, f"of {of.with_direction}"),
+            ("Other direction", str(of.no), sure, f"of {of.with_direction}"),
             (
                 "Cannot be told", str(of.cannot_be_told), "The 95 % interval of the difference includes 0.",
-                f"{of.lean_alike} of all lean the paper's way",
+                f"{of.lean_alike} of {of.with_direction} lean the paper's way",
             ),
         ],
         key="results",
@@ -67,7 +68,7 @@ def pairs(results: Results) -> None:
     )  # fmt: skip
     table = pair_table(found)
     st.dataframe(
-        table, hide_index=True, key="results_pair_table", height="content", placeholder="—",
+        table, hide_index=True, key="results_pair_table", height="content", placeholder="—", column_config=_POINTS,
         alt="Each comparison: the paper's difference, ours with its interval, and whether the direction agrees.",
     )  # fmt: skip
     download(lambda: pair_table(found), key="results_pairs_csv", name="paper-comparisons")
@@ -80,10 +81,11 @@ def pair_table(found: Sequence[Comparison]) -> pd.DataFrame:
         [
             {
                 "Question": one.pair.question, "Change": one.pair.change, "Where": one.pair.setting,
-                "Paper, points": round(100 * one.published, 1), "Here, points": round(100 * one.test.difference, 1),
-                "95 % interval": f"{100 * one.test.low:+.1f} to {100 * one.test.high:+.1f}", "p": round(one.test.p, 4),
-                "Other seeds, points": ", ".join(f"{100 * difference:+.1f}" for difference in one.again) or None,
-                "Direction agrees": verdict(one),
+                "Direction agrees": one.agrees, "Leans": _LEANS[one.leans], "Paper, points": round(100 * one.published, 1),
+                "Here, points": round(100 * one.test.difference, 1),
+                "95 % interval": f"{100 * one.test.low:+.1f} to {100 * one.test.high:+.1f}",
+                "p": "< 0.001" if one.test.p < 0.001 else f"{one.test.p:.3f}",
+                "Other seeds": ", ".join(f"{100 * difference:+.1f}" for difference in one.again) or None,
             }
             for one in found
         ]

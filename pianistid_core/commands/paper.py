@@ -198,7 +198,8 @@ def _pairs_section(results: Results) -> list[str]:
         "",
         "Two experiments that differ in one thing, on the same recordings. A difference is the second's share less the "
         "first's; its interval allows for the pairing (Newcombe 1998), and p is McNemar's, exact. *Agrees* is "
-        "*cannot be told* when the interval includes 0: then these recordings do not show a direction.",
+        "*cannot be told* when the interval includes 0: then these recordings do not show a direction. Interval and p "
+        "are different tests, and at the edge one may see a difference where the other does not.",
         "",
         "| question | where | change | published | here | interval | p | other seeds | direction agrees |",
         "|---|---|---|---|---|---|---|---|---|",
