@@ -18,7 +18,7 @@ def card_text(title: str, facts: Mapping[str, Any]) -> str:
         lambda: _accuracy(measured.get("test")),
         lambda: _pianists(measured.get("test")),
         lambda: _concepts(measured.get("test")),
-        lambda: _calibration(facts.get("calibration")),
+        lambda: _calibration(facts.get("calibration"), measured.get("calibration")),
         lambda: _otherwise(measured.get("robustness"), measured.get("expressive")),
         lambda: _data(measured.get("test")),
         lambda: list(_USES),
@@ -115,37 +115,50 @@ def _concepts(test: Mapping[str, Any] | None) -> list[str]:
     ]  # fmt: skip
 
 
-def _calibration(calibration: Mapping[str, Any] | None) -> list[str]:
+def _calibration(calibration: Mapping[str, Any] | None, tested: Mapping[str, Any] | None) -> list[str]:
+    lines = ["## How far to trust its probabilities", ""]
     if not calibration:
-        return [
-            "## How far to trust its probabilities", "",
-            "They are not calibrated: 90 % does not mean that nine in ten such answers are right.", "",
-        ]  # fmt: skip
-    found = calibration.get("measured") or {}
-    named = {
-        "ece": "mean distance of what it says from how often that is right (ECE), recordings",
-        "ece_clips": "the same for single clips",
-        "coverage": "how often the right one is among the candidates it names",
-        "candidates": "how many candidates it names, on average",
-        "alone": "how often it names one alone",
-        "false_alarms": "recordings of the known pianists that it takes for somebody else's",
-        "auroc": "telling music by nobody it knows from music by those it knows (AUROC)",
-        "unknown_auroc": "telling music by nobody it knows from music by those it knows (AUROC)",
-    }
+        return [*lines, "They are not calibrated: 90 % does not mean that nine in ten such answers are right.", ""]
+    own = calibration.get("measured") or {}
+    found = tested or own
+    lines += [f"Calibrated by {calibration.get('n_recordings', 0):,} recordings ({calibration.get('part', '')}).", ""]
+    where = "On the test part" if tested else "On a fifth of these at a time, fitted to the others"
     rows = [
-        (words, f"{found[key]:.1f}" if key == "candidates" else f"{found[key]:.3f}")
-        for key, words in named.items()
+        (words, f"{found[key]:.{digits}f}")
+        for key, (words, digits) in _CALIBRATED.items()
         if isinstance(found.get(key), int | float)
     ]
-    bins = [(f"{confidence:.2f}", f"{right / n:.2f}", n) for confidence, right, n in found.get("bins", ()) if n]
-    where = f" on {calibration['n_recordings']} recordings" if calibration.get("n_recordings") else ""
-    where += f" of the {calibration['part']} part" if calibration.get("part") else ""
-    lines = ["## How far to trust its probabilities", "", f"Calibrated{where}.", ""]
+    unknown = own.get("unknown") or {}
+    rows += [
+        (words, f"{unknown[key]:.3f}") for key, words in _STRANGERS.items() if isinstance(unknown.get(key), int | float)
+    ]
     if rows:
-        lines += ["Measured on recordings that the calibration was not fitted to:", "", *_table(("", ""), rows), ""]
+        lines += [f"{where}:", "", *_table(("", ""), rows), ""]
+    bins = [(f"{sure:.2f}", f"{right / n:.2f}", n) for sure, right, n in found.get("bins", ()) if n]
     if bins:
-        lines += ["Said and true (recordings):", "", *_table(("it says", "it is right", "recordings"), bins), ""]
+        lines += ["Said and true:", "", *_table(("it says", "it is right", "recordings"), bins), ""]
+    lengths = [
+        (one["from"], one["n_recordings"], *(f"{one[key]:.2f}" for key in ("accuracy", "coverage", "candidates")))
+        for one in found.get("by_clips", ())
+    ]
+    if lengths:
+        headers = ("clips, from", "recordings", "named rightly", "among the candidates", "candidates")
+        lines += ["By how much music there is:", "", *_table(headers, lengths), ""]
     return lines
+
+
+_CALIBRATED = {
+    "ece": ("mean distance of what it says from how often that is right (ECE), recordings", 3),
+    "ece_clips": ("the same for single clips", 3),
+    "coverage": ("how often the right one is among the candidates it names", 3),
+    "candidates": ("how many candidates it names, on average", 1),
+    "alone": ("how often it names one alone", 3),
+    "false_alarms": ("recordings of the known pianists that it calls perhaps none of these", 3),
+}
+_STRANGERS = {
+    "auroc": "telling recordings of pianists it never met from those it knows (AUROC), by models trained without some",
+    "caught": "recordings of pianists it never met that are called perhaps none of these",
+}
 
 
 def _otherwise(robustness: Sequence[Mapping[str, Any]] | None, expressive: Mapping[str, Any] | None) -> list[str]:

@@ -17,8 +17,8 @@ FACTS: dict[str, Any] = {
     "made": {"date": "2026-11-27", "program": "pianistid 0.1.0", "command": "pianistid box make"},
     "calibration": {
         "n_recordings": 30,
-        "part": "test",
-        "measured": {"ece": 0.0312, "candidates": 2.35, "coverage": 0.91, "bins": [[0.55, 5, 10], [0.95, 19, 20]]},
+        "part": "held out in 5 folds",
+        "measured": {"ece": 0.0312, "candidates": 2.35, "bins": [[0.55, 5, 10]], "unknown": {"auroc": 0.8123}},
     },
     "measured": {
         "test": {
@@ -37,6 +37,13 @@ FACTS: dict[str, Any] = {
             "train": {"recordings": 1100, "clips": 4500},
         },
         "robustness": [{"variation": "tempo x 0.8", **share(20, 30), "same": 27}],
+        "calibration": {
+            "ece": 0.04,
+            "coverage": 0.91,
+            "candidates": 2.31,
+            "bins": [[0.95, 19, 20]],
+            "by_clips": [{"from": 1, "n_recordings": 9, "accuracy": 0.5, "coverage": 0.88, "candidates": 3.2}],
+        },
         "expressive": {"train": share(0, 0), "held out": share(50, 68)},
     },
 }
@@ -53,8 +60,10 @@ def test_every_figure_stands_with_its_interval() -> None:
         "| Ada | 80 | 20 | 0.900 [0.10, 0.90] | 18 of 21 | 7 of 20 |",
         "| Be/la | 9 | 0 | none tested | never named | 0 of 0 |",
         "| melody alone | 0.400 [0.10, 0.90] | 0.300 [0.10, 0.90] |",
-        "Calibrated on 30 recordings of the test part.",
-        "| how many candidates it names, on average | 2.4 |",
+        "Calibrated by 30 recordings (held out in 5 folds).",
+        "On the test part:",
+        "| how many candidates it names, on average | 2.3 |",
+        "| 1 | 9 | 0.50 | 0.88 | 3.20 |",
         "| 0.95 | 0.95 | 20 |",
         "| tempo x 0.8 | 0.667 [0.10, 0.90] | 90 % |",
         "| of recordings held out | 0.735 [0.10, 0.90] | 50 of 68 |",
@@ -67,9 +76,15 @@ def test_the_limits_are_those_of_the_data() -> None:
     text = card_text("Two pianists", FACTS)
     for words in ("1,100 recordings, 4,500 clips", "100 ms", "62 %", "transcriptions", "solo", "mostly male"):
         assert words in text, words
+    assert "0.812" in text and "0.031" not in text
     other = {**FACTS, "measured": {"test": {**FACTS["measured"]["test"], "split": "mine"}}}
     assert "split `mine`: 1,100 recordings" in card_text("Mine", other)
     assert "100 ms" not in card_text("Mine", other)
+
+
+def test_without_a_test_of_it_the_calibration_says_what_it_found_itself() -> None:
+    text = card_text("Two pianists", {**FACTS, "measured": {}})
+    assert "On a fifth of these at a time" in text and "| 0.55 | 0.50 | 10 |" in text and "0.031" in text
 
 
 def test_what_nobody_measured_is_left_out_and_the_uses_are_always_said() -> None:

@@ -45,6 +45,17 @@ def add_box(parser: ArgumentParser) -> None:
     add_set(make)
     make.add_argument("--to", metavar="FOLDER", help="another folder than the package's own box")
     make.add_argument("--title", help="what the model is called (default: by the number of its pianists)")
+    make.add_argument(
+        "--folds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how many models are trained again to calibrate it (default: 5)",
+    )
+    make.add_argument(
+        "--strangers", type=int, default=4, metavar="N",
+        help="how many are trained without some pianists, to see whether it tells strangers (default: 4)",
+    )  # fmt: skip
     make.add_argument("--expressive", metavar="FOLDER", help="also measure clips as transcribed, in this folder")
     add_data_root(make)
     add_json(make)
@@ -71,7 +82,7 @@ def _make(options: Namespace) -> int:
     run = find_run(options.run, root) if options.run else _trained(options, root)
     loaded = as_boxed(load_model(run.path, root=root))
     if loaded.calibration is None:
-        loaded = replace(loaded, calibration=_calibrated(loaded, root))
+        loaded = replace(loaded, calibration=_calibrated(run, loaded, root, options))
     measured = _measured(loaded, root, options.expressive)
     title = options.title or _TITLES.get(len(loaded.class_names), f"{len(loaded.class_names)} pianists")
     box = write_box(
@@ -109,30 +120,39 @@ def _trained(options: Namespace, root: DataRoot) -> Run:
     return run
 
 
-def _calibrated(loaded: "LoadedModel", root: DataRoot) -> "Calibration | None":
-    """A calibration by the split's test part, measured by leaving a fifth of its recordings out at a time."""
-    import numpy as np
-
+def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namespace) -> "Calibration | None":
+    """A calibration by what models of the same config say of the training recordings that they are trained without."""
     from pianistid_core.calibrating import fit
-    from pianistid_core.datasets.cache import open_note_cache
-    from pianistid_core.evaluation import predict
-    from pianistid_core.loader import ClipDataset, make_loader
+    from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint
+    from pianistid_core.held_out import by_folds, draws, leave_out, strangers_measured, usual_in
 
-    config = loaded.config
-    dataset = ClipDataset(open_note_cache(root, config.data_split_dir, "test"), config.test_dataset_cfg)
-    heard = predict(loaded.model, make_loader(dataset, batch_size=8))
-    logits = np.log(np.maximum(heard.probabilities, 1e-300))
+    config, measured = loaded.config, {}
     try:
-        return fit(logits, heard.labels, heard.recordings, part="test")
+        with progress("batches") as shown:
+            held = by_folds(config, root, folds=options.folds, progress=shown.show)
+            strange = [
+                leave_out(config, root, names, progress=shown.show)
+                for names in draws(loaded.class_names, options.strangers)
+            ]
     except DataError as error:
         complain(f"note: the model is not calibrated: {error}")
         return None
+    if strange:
+        measured["unknown"] = strangers_measured(strange)
+    part = f"training recordings, held out in {options.folds} folds"
+    found = fit(*held, part=part, usual=usual_in(root, config.data_split_dir), measured=measured)
+    # So that a box that is made again need not train all of these again.
+    kept = {"checkpoint": loaded.path.name, "fingerprint": fingerprint(loaded.path), "calibration": found.to_dict()}
+    run.save_json(CALIBRATION_FILE, kept)
+    return found
 
 
 def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> dict[str, Any]:
     import torch
 
+    from pianistid_core.calibrating import measure
     from pianistid_core.datasets.cache import open_note_cache
+    from pianistid_core.held_out import hear
     from pianistid_core.identify import Identifier
     from pianistid_core.measuring import measure_model
     from pianistid_core.robustness import measure_expressive, measure_robustness, recordings_of
@@ -153,6 +173,8 @@ def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> 
             progress=lambda done, total: shown.show("the same music otherwise", done, total),
         )
     measured: dict[str, Any] = {"test": test, "robustness": otherwise}
+    if loaded.calibration is not None:
+        measured["calibration"] = measure(loaded.calibration, hear(loaded, root, "test"))
     if expressive is not None:
         measured["expressive"] = measure_expressive(identifier, Path(expressive), root.split(split))
     return measured
