@@ -223,9 +223,9 @@ def _heard(loaded: "LoadedModel", cache: Any, device: "torch.device", progress: 
     model = for_inference(loaded.model)
     batches = ahead(make_loader(dataset, batch_size=batch_size, form="strokes" if device.type == "cuda" else "float32"))
     precision = config.precision if device.type == "cuda" else None
-    concepts: tuple[str, ...] = CONCEPTS if isinstance(model, ConceptModel) else ()
+    concepts: tuple[str, ...] = model.hears if isinstance(model, ConceptModel) else ()
     if concepts:
-        subsets = (CONCEPTS, *((concept,) for concept in CONCEPTS))
+        subsets = (CONCEPTS, *((concept,) for concept in concepts))
         heard = predict_each(model, batches, subsets, device, on_batch=on_batch, precision=precision)
     else:
         heard = [predict(model, batches, device, on_batch=on_batch, precision=precision)]

@@ -8,9 +8,11 @@ import pytest
 
 from pianistid_core.__main__ import main
 from pianistid_core.boxed import CARD, WEIGHTS, read_box
+from pianistid_core.concepts import CONCEPTS
 from pianistid_core.config import to_yaml
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.midi import write_midi
+from pianistid_core.models import FactorisedModel
 from pianistid_core.run_config import run_for
 from pianistid_core.training import train
 from tiny import HABITS, PIANISTS, make_notes, tiny_config
@@ -96,6 +98,21 @@ def test_identify_asks_the_model_in_the_box_first(
     answer = json.loads(capsys.readouterr().out)
     assert answer["model"] == "3 pianists (shipped)" and set(answer["probabilities"]) == set(PIANISTS)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_a_model_does_not_hear_is_said_and_has_no_row(
+    root: DataRoot, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIANISTID_BOX", str(filled))
+    monkeypatch.setattr(FactorisedModel, "hears", CONCEPTS[:3])
+    write_midi(make_notes(99, seconds=31, **HABITS[0]), tmp_path / "solo.mid")
+    assert main(["identify", str(tmp_path / "solo.mid")]) == 0
+    shown = capsys.readouterr().out
+    assert "note: dynamics: not heard by this model" in shown and "+dynamics" not in shown and "melody+rhythm" in shown
+    for command in ("ablate", "profile"):
+        assert main([command, "tests/tiny", "--data-root", str(root.path)]) == 0
+        shown = capsys.readouterr().out
+        assert "rhythm" in shown and "+dynamics" not in shown and "no dynamics" not in shown, command
 
 
 def test_an_empty_box_and_a_missing_config_are_one_sentence_each(

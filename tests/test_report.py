@@ -96,6 +96,15 @@ def test_everything_that_was_found_is_on_the_page() -> None:
     )  # fmt: skip
 
 
+def test_what_is_not_heard_is_said_and_drawn_nowhere() -> None:
+    deaf = replace(found(), hears=CONCEPTS[:3])
+    words = _Seen(identification_html("a", make_notes(1), deaf)).words
+    assert "Dynamics: not heard by this model." in words
+    assert "All seven subsets" in words and "having heard all three concepts" in words
+    assert "No dynamics" not in words and "No rhythm" in words
+    assert "not heard by this model" not in identification_html("a", make_notes(1), found())
+
+
 def test_nothing_is_run_or_fetched() -> None:
     notes = make_notes(1)
     page = identification_html("solo.mid", notes, found(), attribution=attribution(notes), neighbours=[NEIGHBOUR])

@@ -2,6 +2,7 @@
 
 import logging
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -137,8 +138,10 @@ def _ablate(options: Namespace) -> int:
             precision=subject.precision,
         )
     name, accuracy = commonest_class_accuracy(subject.train_labels(), rows[0].metrics)
+    hears = subject.hears
     data = {
         **subject.facts(),
+        "hears": list(hears),
         "rows": [{"kept": list(row.kept), **row.metrics.to_dict()} for row in rows],
         "baseline": {"pianist": name, "recording_accuracy": accuracy},
     }
@@ -162,20 +165,24 @@ def _ablate(options: Namespace) -> int:
                 row.metrics.clip_accuracy,
             )
             for row in rows
+            if set(row.kept) <= set(hears)
         ],
     )
+    for concept in CONCEPTS:
+        if concept not in hears:
+            say(f"note: {concept}: not heard by this model, so no row is with it")
     say(f"always naming {name}, who has most training clips: {accuracy:.3f}")
     say()
     say("Recall of each pianist's recordings, with all concepts, with one alone, and with one left out:")
-    _say_per_pianist(rows)
+    _say_per_pianist(rows, hears)
     return 0
 
 
-def _say_per_pianist(rows: list["AblationRow"]) -> None:
+def _say_per_pianist(rows: list["AblationRow"], hears: Sequence[str]) -> None:
     by_kept = {row.kept: row.metrics for row in rows}
     columns = {"all": by_kept[CONCEPTS]}
-    columns |= {concept: by_kept[(concept,)] for concept in CONCEPTS}
-    columns |= {f"no {out}": by_kept[tuple(kept for kept in CONCEPTS if kept != out)] for out in CONCEPTS}
+    columns |= {concept: by_kept[(concept,)] for concept in hears}
+    columns |= {f"no {out}": by_kept[tuple(kept for kept in CONCEPTS if kept != out)] for out in hears}
     names = rows[0].metrics.confusion.class_names
     say_table(
         ("pianist", *columns),
@@ -262,6 +269,13 @@ class _Subject(NamedTuple):
     def precision(self) -> str | None:
         """What a GPU computes in: what the run was trained in there. A CPU has full precision."""
         return self.loaded.config.precision if self.device.type == "cuda" else None
+
+    @property
+    def hears(self) -> tuple[str, ...]:
+        """The concepts that can change the model's answer."""
+        from pianistid_core.models import ConceptModel
+
+        return self.model.hears if isinstance(self.model, ConceptModel) else CONCEPTS
 
     @property
     def validation_is_test(self) -> bool:

@@ -20,6 +20,7 @@ from pianistid_core.commands.console import (
     say_table,
 )
 from pianistid_core.commands.runs import RUN_HELP
+from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import DataError, PianistIDError
 from pianistid_core.midi import read_midi
 from pianistid_core.run_config import find_run
@@ -149,7 +150,7 @@ def _write_report(target: str, file: str, notes: "Notes", answer: "Identificatio
 
 
 def _say_explained(notes: "Notes", answer: "Identification", more: _Explained) -> None:
-    shapley = answer.shapley()
+    shapley = {concept: share for concept, share in answer.shapley().items() if concept in answer.hears}
     if shapley:
         say()
         say(f"What each concept gives of the probability of {answer.pianist} (exact Shapley values):")
@@ -231,5 +232,9 @@ def _say(file: str, answer: "Identification", *, with_clips: bool) -> None:
             [
                 ("+".join(kept), *next(iter(found.items())), found[answer.pianist])
                 for kept, found in answer.concepts.items()
+                if set(kept) <= set(answer.hears)
             ],
         )
+        for concept in CONCEPTS:
+            if concept not in answer.hears:
+                say(f"note: {concept}: not heard by this model")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SHOWN = len(RANK_COLOURS)
 _SHOWN_NOTES = 12
 _SHOWN_CLIPS = 60
+_NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 7: "seven", 15: "fifteen"}
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 # A page that says itself that it runs and fetches nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -156,17 +157,16 @@ def _along(notes: Notes, found: "Identification", attribution: "Attribution | No
 
 
 def _concepts(found: "Identification") -> str:
-    shapley = found.shapley()
+    hears = found.hears
+    shapley = {concept: share for concept, share in found.shapley().items() if concept in hears}
     if not shapley:
         return section(
             "What gave them away",
             paragraph("This model hears a recording as a whole and cannot say which concept told."),
         )
     who = found.pianist
-    alone = {concept: found.concepts[(concept,)][who] for concept in CONCEPTS}
-    without = {
-        concept: found.concepts[tuple(kept for kept in CONCEPTS if kept != concept)][who] for concept in CONCEPTS
-    }
+    alone = {concept: found.concepts[(concept,)][who] for concept in hears}
+    without = {concept: found.concepts[tuple(kept for kept in CONCEPTS if kept != concept)][who] for concept in hears}
     shades = dict(zip(CONCEPTS, CONCEPT_COLOURS, strict=True))
     reach = max(max(abs(value) for value in shapley.values()), 0.01)
     silence = found.silence[who]
@@ -175,32 +175,38 @@ def _concepts(found: "Identification") -> str:
     return section(
         "What gave them away",
         paragraph(
-            f"Before it hears anything the model gives {who} {percent(silence)}; having heard all four concepts, "
-            f"{percent(found.confidence)}. Of that difference {strongest} gives the most, {points(shapley[strongest])} "
-            "percentage points."
+            f"Before it hears anything the model gives {who} {percent(silence)}; having heard all "
+            f"{_NUMBERS[len(hears)]} concepts, {percent(found.confidence)}. Of that difference {strongest} gives "
+            f"the most, {points(shapley[strongest])} percentage points."
         ),
         "<h3>What each concept gives, in percentage points (exact Shapley values)</h3>",
-        bars(
-            [Bar(c.capitalize(), shapley[c] / reach, points(shapley[c]), shades[c]) for c in CONCEPTS], both_ways=True
-        ),
+        bars([Bar(c.capitalize(), shapley[c] / reach, points(shapley[c]), shades[c]) for c in hears], both_ways=True),
         paragraph(
-            f"{percent(silence)} {' '.join(points(shapley[c]) for c in CONCEPTS)} = {percent(found.confidence)}",
+            f"{percent(silence)} {' '.join(points(shapley[c]) for c in hears)} = {percent(found.confidence)}",
             "small",
         ),
         '<div class="pair"><div>',
         f"<h3>One concept alone: probability of {text(who)}</h3>",
-        bars([Bar(c.capitalize(), alone[c], percent(alone[c]), shades[c]) for c in CONCEPTS]),
+        bars([Bar(c.capitalize(), alone[c], percent(alone[c]), shades[c]) for c in hears]),
         "</div><div>",
         f"<h3>One concept left out: probability of {text(who)}</h3>",
-        bars([Bar(f"No {c}", without[c], percent(without[c]), shades[c]) for c in CONCEPTS]),
+        bars([Bar(f"No {c}", without[c], percent(without[c]), shades[c]) for c in hears]),
         "</div></div>",
         paragraph(_together(found)),
+        _not_heard(found),
     )
 
 
 def _together(found: "Identification") -> str:
     """What two concepts do together, where it is worth a sentence."""
-    return together(found.interactions())
+    pairs = {pair: more for pair, more in found.interactions().items() if set(pair) <= set(found.hears)}
+    return together(pairs) if pairs else ""
+
+
+def _not_heard(found: "Identification") -> str:
+    """Which concepts the model is deaf to: figures of 0 would look like a finding."""
+    missing = [concept for concept in CONCEPTS if concept not in found.hears]
+    return paragraph(f"{' and '.join(missing).capitalize()}: not heard by this model.") if missing else ""
 
 
 def _notes_that_mattered(notes: Notes, attribution: "Attribution | None") -> str:
@@ -256,13 +262,19 @@ def _neighbours(neighbours: Sequence["Neighbour"], familiarity: "Familiarity | N
 def _subsets(found: "Identification") -> str:
     who = found.pianist
     rows = []
-    answers = list(found.concepts.items()) + ([((), found.silence)] if found.silence else [])
+    shades = dict(zip(CONCEPTS, CONCEPT_COLOURS, strict=True))
+    heard_in = {tuple(c for c in kept if c in found.hears): heard for kept, heard in found.concepts.items()}
+    heard_in.pop((), None)
+    answers = list(heard_in.items()) + ([((), found.silence)] if found.silence else [])
     for kept, heard in answers:
         top, share = next(iter(heard.items()))
-        marks = [_mark(concept in kept, colour) for concept, colour in zip(CONCEPTS, CONCEPT_COLOURS, strict=True)]
+        marks = [_mark(concept in kept, shades[concept]) for concept in found.hears]
         rows.append((*marks, percent(heard[who]), text(top), percent(share)))
-    headers = (*(c.capitalize() for c in CONCEPTS), f"Probability of {who}", "Likeliest", "Its probability")
-    return section("All fifteen subsets of concepts, and none", table(headers, rows, numbers=(4, 6))) if rows else ""
+    headers = (*(c.capitalize() for c in found.hears), f"Probability of {who}", "Likeliest", "Its probability")
+    n, all_of = len(found.hears), _NUMBERS[len(heard_in)] if heard_in else ""
+    return (
+        section(f"All {all_of} subsets of concepts, and none", table(headers, rows, numbers=(n, n + 2))) if rows else ""
+    )
 
 
 def _mark(kept: bool, colour: str) -> str:
@@ -315,10 +327,11 @@ def _how_to_read(found: "Identification", attribution: "Attribution | None") -> 
         "an answer is right.",
     ]
     if found.concepts:
+        number = _NUMBERS[len(found.hears)]
         sentences.append(
             "Melody is the top line, harmony the chords, rhythm when keys go down and up, dynamics how loud; each "
-            "forgets the rest. Shapley values share out the difference that hearing all four makes, with nothing left "
-            "over: each is what a concept adds, averaged over every order of adding them."
+            f"forgets the rest. Shapley values share out the difference that hearing all {number} makes, with nothing "
+            "left over: each is what a concept adds, averaged over every order of adding them."
         )
     if attribution is not None:
         sentences.append(
