@@ -23,6 +23,7 @@ COMMANDS = {
     "cluster": "set the Ray cluster that runs may be handed to, and ask what it has",
     "sweep": "queue a run for every combination of values and seeds",
     "evaluate": "measure a trained model on a part of its split",
+    "calibrate": "fit what a trained model's probabilities mean, and measure how true they are",
     "ablate": "measure a factorised model with concepts left out",
     "paper": "train the paper's experiments at CPU size, and show what came of them",
     "profile": "measure how well each concept alone tells each pianist",

@@ -25,6 +25,9 @@ _DRAWS = 8  # runs of clips that are drawn from each recording at each level
 _FEWER = 4  # of which one in four is enough to fit three numbers
 _TEMPERATURES = (1.0, 4.0)
 _SMALLEST = 1e-12
+# A model that is never wrong would have no end to its power, and one that is worse than chance none above nothing.
+_LOG_POWERS = (math.log(0.01), math.log(1000.0))
+_STEPS, _NOTICED = 60, 1e-9
 
 
 class Bin(NamedTuple):
@@ -200,20 +203,29 @@ class _Surprise:
 
 
 def _lowest(value_of: Callable[[float, float], float], x: float, y: float) -> tuple[float, float, float]:
-    """The lowest value of a smooth function of two numbers near a start, and where: a grid that moves and shrinks."""
+    """The lowest value of a smooth function of two numbers near a start, and where: a grid that moves and shrinks.
+
+    The first number stays between the logarithms of the least and greatest power, the second between -1 and 1.
+    """
     best, step_x, step_y = value_of(x, y), 1.0, 0.4
-    for _ in range(40):
+    for _ in range(_STEPS):
         around = [
-            (x + i * step_x, min(max(y + j * step_y, -1.0), 1.0)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j
+            (_within(x + i * step_x, *_LOG_POWERS), _within(y + j * step_y, -1.0, 1.0))
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
         ]
         found, at = min((value_of(*one), one) for one in around)
-        if found < best:
+        if found < best - _NOTICED:
             best, (x, y) = found, at
         else:
             step_x, step_y = step_x / 2, step_y / 2
         if step_x < 0.01:
             break
     return best, x, y
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------

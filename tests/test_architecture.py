@@ -38,7 +38,7 @@ LEVELS = [
     ["failures", "keeping", "sharing", "backups", "paper_results"],
     ["trainer"],
     ["training", "identify", "cluster_follower"],
-    ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed", "measuring"],
+    ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed", "measuring", "held_out"],
     ["robustness"],
     ["preflight_trial", "deletion", "randomisation", "demo_truth"],
     ["report", "preflight", "faithfulness"],

@@ -86,6 +86,16 @@ def test_a_short_piece_has_more_candidates(fitted: Any) -> None:
     assert len(fitted.candidates(shares, 1)) >= len(fitted.candidates(shares, 9))
 
 
+def test_a_model_that_is_always_right_or_knows_nothing_can_be_calibrated_too() -> None:
+    labels = np.arange(60) % 3
+    always = fit(5 * np.eye(3)[labels], labels, np.arange(60))
+    assert always.measured["ece"] < 0.01 and always.measured["candidates"] == 1
+    blind = fit(np.random.default_rng(0).normal(size=(60, 3)), labels, np.arange(60))
+    assert blind.of_recording([[3.0, 0.0, 0.0]]).max() < 0.6 and blind.measured["ece"] < 0.25
+    same = fit(np.zeros((60, 3)), labels, np.arange(60))
+    assert same.of_recording([[0.0, 0.0, 0.0]]) == pytest.approx(np.full(3, 1 / 3))
+
+
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_the_threshold_is_reached_as_often_as_promised(coverage: float) -> None:
     rng = np.random.default_rng(0)
