@@ -81,7 +81,8 @@ def pair_table(found: Sequence[Comparison]) -> pd.DataFrame:
         [
             {
                 "Question": one.pair.question, "Change": one.pair.change, "Where": one.pair.setting,
-                "Direction agrees": one.agrees, "Leans": _LEANS[one.leans], "Paper, points": round(100 * one.published, 1),
+                "Direction agrees": one.agrees, "Leans": _LEANS[one.leans],
+                "Paper, points": round(100 * one.published, 1),
                 "Here, points": round(100 * one.test.difference, 1),
                 "95 % interval": f"{100 * one.test.low:+.1f} to {100 * one.test.high:+.1f}",
                 "p": "< 0.001" if one.test.p < 0.001 else f"{one.test.p:.3f}",

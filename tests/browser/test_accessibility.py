@@ -29,6 +29,8 @@ PAGES = {
     "run, config": f"/runs?{RUN}&run_tab=Config",
     "run, checkpoints": f"/runs?{RUN}&run_tab=Checkpoints",
     "compare": "/compare",
+    "results": "/results",
+    "results, experiments": "/results?results_tab=Experiments",
     "identify": "/identify?model=shipped/tiny",
     "identify, answer": "/identify?model=shipped/tiny&example=demo",
     "pianists": "/pianists?model=shipped/tiny",
@@ -36,7 +38,9 @@ PAGES = {
     "cluster": "/cluster",
 }
 WIDTHS = (1440, 1024, 390)
-EMPTY_PAGES = ("/", "/data", "/build", "/runs", "/compare", "/identify", "/pianists", "/tracking", "/cluster")
+EMPTY_PAGES = (
+    "/", "/data", "/build", "/runs", "/compare", "/results", "/identify", "/pianists", "/tracking", "/cluster",
+)  # fmt: skip
 
 # Rules of axe-core that are broken by something that is not ours and cannot be worked round: the rule, and why.
 EXCEPTIONS: dict[str, str] = {}
