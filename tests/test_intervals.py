@@ -1,4 +1,4 @@
-"""Wilson's interval: known values, and what must hold for any count."""
+"""Wilson's interval and the bootstrap's: known values, and what must hold for any count."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pianistid_core.confusion import Confusion
-from pianistid_core.intervals import recall_intervals, wilson
+from pianistid_core.intervals import bootstrap, recall_intervals, wilson
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,27 @@ def test_recall_of_each_pianist() -> None:
     assert found[0] == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert found[1] is None
     assert found[2] == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=5, max_size=40))
+def test_the_bootstrap_stays_among_its_values_and_is_the_same_each_time(values: list[float]) -> None:
+    low, high = bootstrap(values) or (2.0, 2.0)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert bootstrap(values) == (low, high)
+
+
+def test_the_bootstrap_is_as_wide_as_theory_has_it() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    low, high = bootstrap(values) or (0.0, 0.0)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    narrow = bootstrap(values, 0.5) or (0.0, 0.0)
+    assert low < narrow[0] < narrow[1] < high
+
+
+def test_a_handful_has_no_bootstrap() -> None:
+    assert bootstrap([0.1, 0.2, 0.3, 0.4]) is None and bootstrap([]) is None
+    with pytest.raises(ValueError, match="flat"):
+        bootstrap(np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="level"):
+        bootstrap([0.0] * 5, 1.0)

@@ -120,7 +120,8 @@ class GroundTruth:
 
         No model that sees the kept concepts alone can be right more often than groups / pianists, by more than luck.
         """
-        concepts = [concept for concept in CONCEPTS if concept in set(kept)]
+        heard = set(kept)
+        concepts = [concept for concept in CONCEPTS if concept in heard]
         groups: dict[tuple[str, ...], list[str]] = {}
         for pianist in self.pianists:
             groups.setdefault(tuple(pianist.style(concept) for concept in concepts), []).append(pianist.name)
