@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,18 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def empty_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps every test, and every server that one starts, away from the shipped model, which comes and goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIANISTID_BOX", str(tmp_path_factory.mktemp("box")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps every test away from the user's cache and workspace, and from the shipped model, which comes and goes."""
+    """Keeps every test away from the user's cache and workspace."""
     monkeypatch.setenv("PIANISTID_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("PIANISTID_BOX", str(tmp_path_factory.mktemp("box")))
     monkeypatch.delenv("PIANISTID_HOME", raising=False)
 
 
