@@ -98,6 +98,7 @@ def _as_data(results: Results) -> dict[str, Any]:
             }
             for row, ours in rows(results)
         ],
+        "repeats": [asdict(one) | {"recording_accuracy": one.accuracy} for one in results.repeats],
         "comparisons": [asdict(one) for one in comparisons(results)],
         "best": [asdict(recipe) for recipe in results.best],
     }  # fmt: skip
@@ -159,8 +160,9 @@ def results_page(results: Results) -> list[str]:
         f"Shares of recordings named rightly. Published: {N_RECORDINGS} recordings, the validation part of the paper's",
         f"split. Here: {n} recordings of split `{results.split}` as jazz20 has it. That has no validation part, so its",
         "test part stands in, as everywhere in this program: these are other recordings than the paper's. The last",
-        "epoch counts, and nothing was chosen by these recordings. Intervals are Wilson's, 95 %. Always naming whoever",
-        f"plays most of them is right for {results.baseline:.3f}.",
+        "epoch counts. How large and how long was decided by the time it takes and by how well the first experiment",
+        "learned, before the others were trained; none was stopped or chosen by these recordings. Intervals are",
+        f"Wilson's, 95 %. Always naming whoever plays most of them is right for {results.baseline:.3f}.",
         "",
         "| model | table | helps to tell | published | here | interval | n | other seeds | clips here | trained for |",
         "|---|---|---|---|---|---|---|---|---|---|",
