@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pianistid_core.checkpoints import LoadedModel
 
 CONFIG = "box.yaml"
+_TEST = "test part"
 _TITLES = {20: "Twenty jazz pianists"}
 
 
@@ -50,7 +51,7 @@ def add_box(parser: ArgumentParser) -> None:
         type=int,
         default=5,
         metavar="N",
-        help="how many models are trained again to calibrate it (default: 5)",
+        help="how many models are trained again to calibrate it (default: 5; 0: by the test part)",
     )
     make.add_argument(
         "--strangers", type=int, default=4, metavar="N",
@@ -121,15 +122,22 @@ def _trained(options: Namespace, root: DataRoot) -> Run:
 
 
 def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namespace) -> "Calibration | None":
-    """A calibration by what models of the same config say of the training recordings that they are trained without."""
+    """A calibration by what models of the same config say of the training recordings that they are trained without.
+
+    Without folds it is by the test part, and then no recording is left to test it on.
+    """
     from pianistid_core.calibrating import fit
     from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint
-    from pianistid_core.held_out import by_folds, draws, leave_out, strangers_measured, usual_in
+    from pianistid_core.held_out import by_folds, draws, hear, leave_out, strangers_measured, usual_in
 
     config, measured = loaded.config, {}
     try:
         with progress("batches") as shown:
-            held = by_folds(config, root, folds=options.folds, progress=shown.show)
+            held = (
+                by_folds(config, root, folds=options.folds, progress=shown.show)
+                if options.folds
+                else hear(loaded, root, "test")
+            )
             strange = [
                 leave_out(config, root, names, progress=shown.show)
                 for names in draws(loaded.class_names, options.strangers)
@@ -139,7 +147,7 @@ def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namesp
         return None
     if strange:
         measured["unknown"] = strangers_measured(strange)
-    part = f"training recordings, held out in {options.folds} folds"
+    part = f"training recordings, held out in {options.folds} folds" if options.folds else _TEST
     found = fit(*held, part=part, usual=usual_in(root, config.data_split_dir), measured=measured)
     # So that a box that is made again need not train all of these again.
     kept = {"checkpoint": loaded.path.name, "fingerprint": fingerprint(loaded.path), "calibration": found.to_dict()}
@@ -173,7 +181,7 @@ def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> 
             progress=lambda done, total: shown.show("the same music otherwise", done, total),
         )
     measured: dict[str, Any] = {"test": test, "robustness": otherwise}
-    if loaded.calibration is not None:
+    if loaded.calibration is not None and loaded.calibration.part != _TEST:
         measured["calibration"] = measure(loaded.calibration, hear(loaded, root, "test"))
     if expressive is not None:
         measured["expressive"] = measure_expressive(identifier, Path(expressive), root.split(split))
