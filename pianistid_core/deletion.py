@@ -56,7 +56,7 @@ class Deletion:
     """What is left of a model's answer to n clips as more and more of their notes are deleted.
 
     `curves[order]` (n, d, s, 2) holds the probability of the pianist and the logarithm of its odds against all others;
-    d is 1 for every order but "random". `skipped` counts clips that could not be drawn at some point.
+    d is 1 for every order but "random". `skipped` counts clips that could not be drawn with so many notes deleted.
     """
 
     curves: dict[str, FloatArray]
@@ -178,7 +178,8 @@ def delete(
     """Deletes notes of a performance in four orders, and asks a model what is left of its answer.
 
     The notes are ranked by `attribution` (default: that of the model's answer), within each clip. With `most_clips` no
-    more than that many are asked, spread evenly. `progress(done, total)` counts clips.
+    more than that many are asked, spread evenly. Where chords are heard, a clip with few has none left at some point:
+    the curves go as far as any clip can, over the clips that can. `progress(done, total)` counts clips.
 
     Raises
     ------
@@ -204,14 +205,16 @@ def delete(
             rows.append(_curves(identifier, clip, ranked.scores[first : first + len(clip)], ranked.pianist, draws))
         except ExtractionError:
             continue
-    if not rows:
+    furthest = max((row["highest"].shape[1] for row in rows), default=0)
+    if furthest < 2:
         raise ExtractionError("no clip of this music can be drawn for this model once notes are deleted from it")
-    curves = {order: np.stack([row[order] for row in rows]) for order in ORDERS}
-    return Deletion(curves, skipped=len(chosen) - len(rows))
+    kept = [row for row in rows if row["highest"].shape[1] == furthest]
+    curves = {order: np.stack([row[order] for row in kept]) for order in ORDERS}
+    return Deletion(curves, skipped=len(chosen) - len(kept), shares=SHARES[:furthest])
 
 
 def pooled(parts: list[Deletion]) -> Deletion:
-    """The curves of several pieces of music as one, over all their clips.
+    """The curves of several pieces of music as one, over all their clips that go as far as any.
 
     Raises
     ------
@@ -220,8 +223,11 @@ def pooled(parts: list[Deletion]) -> Deletion:
     """
     if not parts:
         raise ModelError("there are no deletion curves to put together")
-    curves = {order: np.concatenate([part.curves[order] for part in parts]) for order in ORDERS}
-    return Deletion(curves, skipped=sum(part.skipped for part in parts))
+    shares = max((part.shares for part in parts), key=len)
+    kept = [part for part in parts if part.shares == shares]
+    curves = {order: np.concatenate([part.curves[order] for part in kept]) for order in ORDERS}
+    asked = sum(part.n_clips + part.skipped for part in parts)
+    return Deletion(curves, skipped=asked - len(curves["highest"]), shares=shares)
 
 
 def _spread(n: int, most: int | None) -> list[int]:
@@ -240,7 +246,7 @@ def _heard_alone(piece: Notes) -> Notes:
 def _curves(
     identifier: Identifier, clip: Notes, scores: npt.NDArray[np.float64], pianist: str, draws: int
 ) -> dict[str, FloatArray]:
-    """One clip's curves (d, s, 2) for each order."""
+    """One clip's curves (d, s, 2) for each order, as far as it can be drawn."""
     rng = np.random.default_rng([_SEED, len(clip)])
     heard = np.flatnonzero(is_heard(clip))
     if not len(heard):
@@ -258,12 +264,19 @@ def _curves(
         "most painted": [first(painted)],
         "lowest": [first(-scores)],
     }
-    return {
-        name: np.array(
-            [[whole, *(_said(identifier, _without(clip, one, share), pianist) for share in SHARES[1:])] for one in some]
-        )
-        for name, some in orders.items()
-    }
+    said: dict[str, list[list[tuple[float, float]]]] = {name: [[whole] for _ in some] for name, some in orders.items()}
+    for share in SHARES[1:]:
+        try:
+            step = {
+                name: [_said(identifier, _without(clip, one, share), pianist) for one in some]
+                for name, some in orders.items()
+            }
+        except ExtractionError:
+            break
+        for name, answers in step.items():
+            for curve, answer in zip(said[name], answers, strict=True):
+                curve.append(answer)
+    return {name: np.array(curves) for name, curves in said.items()}
 
 
 def _without(clip: Notes, order: IntArray, share: float) -> Notes:

@@ -13,7 +13,7 @@ from pianistid_core.deletion import MEASURES, ORDERS, SHARES, Deletion, delete, 
 from pianistid_core.errors import ExtractionError, ModelError
 from pianistid_core.identify import Identifier
 from pianistid_core.midi import Notes
-from pianistid_core.models import PianistModel
+from pianistid_core.models import PianistModel, build_model
 from tiny import PIANISTS, make_notes, tiny_config
 
 CPU = torch.device("cpu")
@@ -111,6 +111,25 @@ def test_clips_pool_and_few_have_no_interval(found: Deletion) -> None:
     assert "95 % interval over 6 clips" in twice.words()[0]
     with pytest.raises(ModelError, match="no deletion curves"):
         pooled([])
+
+
+def test_where_chords_run_out_the_curves_end() -> None:
+    """The longest notes of this music are its chords, which are gone before most notes are."""
+    torch.manual_seed(1)
+    config = tiny_config(
+        model_cfg={"compact_encoders": True, "compact_stem": 4, "compact_width": 8, "frame_pool": 50, "use_gru": False}
+    )
+    model = build_model(config.encoder_module, config.model_cfg, 3).eval()
+    identifier = Identifier(LoadedModel(model, config, PIANISTS, Path("blank.pth"), 1), CPU)
+    notes = make_notes(1, seconds=31)
+    known = replace(attribute(identifier, notes, PIANISTS[0]), scores=np.arange(len(notes), dtype=np.float64))
+    short = delete(identifier, notes, known, draws=1)
+    assert 2 <= len(short.shares) < len(SHARES) and short.shares == SHARES[: len(short.shares)]
+    assert short.curves["random"].shape == (1, 1, len(short.shares), 2) and short.skipped == 0
+    assert len(short.curve("highest").mean) == len(short.to_dict()["shares_deleted"]) == len(short.shares)
+    whole = Deletion({order: np.zeros((2, 1, len(SHARES), 2)) for order in ORDERS}, skipped=1)
+    together = pooled([short, whole])
+    assert together.n_clips == 2 and together.skipped == 2 and together.shares == SHARES, "over those that go furthest"
 
 
 def test_a_few_clips_stand_for_many_and_the_same_notes_go_each_time(planted: tuple[Identifier, Notes]) -> None:

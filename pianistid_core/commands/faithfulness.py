@@ -74,7 +74,7 @@ def _faithfulness(options: Namespace) -> int:
         f"{found.part} part of split {found.split}"
     )
     if found.skipped:
-        say(f"note: {count(found.skipped, 'clip')} cannot be read, or drawn once notes are deleted")
+        say(f"note: {count(found.skipped, 'clip')} cannot be read or explained")
     _say_deletion(found.deletion)
     _say_controls(found)
     if found.truth is not None:
@@ -109,6 +109,8 @@ def _say_deletion(deletion: "Deletion") -> None:
             shown = f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else None
             rows.append((measure, order, f"{value:+.3f}", shown, f"{lower} of {deletion.n_clips}"))
     say_table(("of the answer", "others", "lower by", "95 % interval", "lower in clips"), rows)
+    if deletion.skipped:
+        say(f"note: {count(deletion.skipped, 'clip')} cannot be drawn with so many notes deleted, so not asked here")
     for sentence in deletion.words():
         say(f"note: {sentence}")
 
