@@ -75,9 +75,13 @@ def unheard(found: "Identification") -> str:
 def in_a_sentence(found: "Identification", *, strange: bool) -> str:
     """How probable, how sure and against whom, as Markdown; `strange` music makes no model sure."""
     against = plain(compared(found.probabilities))
+    if found.stranger and not found.headline.startswith(found.pianist):
+        likest = f"Most like **{plain(found.pianist)}**: {percent(found.confidence)} probable"
+        return f"{likest}, if it is one of those it knows\\."
     if strange:
         how, what = [f"**{percent(found.confidence)}** probable", against], "this music is unlike all it knows"
-        return ", ".join(part for part in how if part) + f"\\. That is the model's own measure, and {what}."
+        own = "the model's own measure" if found.coverage is None else "measured on music that it knows"
+        return ", ".join(part for part in how if part) + f"\\. That is {own}, and {what}."
     how = [how_sure(found.confidence), against]
     return f"**{percent(found.confidence)}** probable. " + ", ".join(part for part in how if part) + "\\."
 
@@ -110,17 +114,14 @@ def compared(probabilities: dict[str, float]) -> str:
 
 def headline(answer: Answer, found: "Identification", insight: Insight) -> None:
     """Who, how sure, against whom and whether that is right; beside it the likeliest pianists."""
-    names = list(found.probabilities)
     with st.container(border=True, key="headline"):
         left, right = st.columns([5, 6], gap="large", vertical_alignment="center")
         with left:
             st.caption(plain(answer.given.name))
-            st.markdown(f"## {plain(found.pianist)}")
+            st.markdown(f"## {plain(found.headline)}")
             st.markdown(in_a_sentence(found, strange=unlike(insight)))
-            st.caption(
-                f"It names one of the {len(names)} pianists it knows, whoever plays. "
-                f"Guessing among {len(names)} pianists would be right {percent(1 / len(names))} of the time."
-            )
+            show_calibrated(found)
+            st.caption(plain(whoever_plays(found)))
             if answer.given.truth is not None:
                 verdict(answer.given.truth, found)
             facts = f"{duration(found.duration_s)} of music, {count(found.n_notes, 'note')}, "
@@ -133,6 +134,28 @@ def headline(answer: Answer, found: "Identification", insight: Insight) -> None:
             rows = [{"pianist": name, "probability": share} for name, share in found.probabilities.items()]
             show_data(rows, key="probabilities", name="probabilities", alt="Each pianist's probability.")
     beware(found, insight)
+
+
+def whoever_plays(found: "Identification") -> str:
+    """What the answer is worth when the pianist may be anybody, in sentences."""
+    guess = f"Guessing among {len(found.probabilities)} pianists would be right"
+    guessing = f"{guess} {percent(1 / len(found.probabilities))} of the time."
+    if found.unknown is None:
+        return f"It names one of the {len(found.probabilities)} pianists it knows, whoever plays. {guessing}"
+    if found.stranger:
+        return guessing
+    return f"Whoever is not among the pianists it knows gets another's name, unless it notices. {guessing}"
+
+
+def show_calibrated(found: "Identification") -> None:
+    """What a calibration adds to the headline: what the number means, who else it may be, whether it is anybody."""
+    if found.coverage is None:
+        return
+    if found.stranger:
+        st.markdown(f":orange[:material/person_off:] {plain(found.doubt())}")
+    st.markdown(f":material/groups: {plain(found.in_question())}")
+    if not found.stranger:
+        st.caption(plain(f"Of 100 answers this sure, about {100 * found.confidence:.0f} are right."))
 
 
 def verdict(truth: str, found: "Identification") -> None:
@@ -154,11 +177,12 @@ def beware(found: "Identification", insight: Insight) -> None:
     familiarity = insight.familiarity
     if familiarity is not None and unlike(insight):
         st.warning(sentence(familiarity.words), icon=":material/person_off:")
-    for warning in found.warnings[:_MOST_WARNINGS]:
+    warnings = (*found.remarks, *found.warnings)
+    for warning in warnings[:_MOST_WARNINGS]:
         st.warning(sentence(warning), icon=":material/warning:")
-    if len(found.warnings) > _MOST_WARNINGS:
-        with st.expander(f"{len(found.warnings) - _MOST_WARNINGS} more warnings", key="more_warnings"):
-            for warning in found.warnings[_MOST_WARNINGS:]:
+    if len(warnings) > _MOST_WARNINGS:
+        with st.expander(f"{len(warnings) - _MOST_WARNINGS} more warnings", key="more_warnings"):
+            for warning in warnings[_MOST_WARNINGS:]:
                 st.caption(sentence(warning))
 
 
@@ -200,7 +224,7 @@ def assembled(base: Roll, answer: Answer, found: "Identification", insight: Insi
         layers=layers,
         bands=bands if len(bands) > 1 else (),
         moments=moments_of(found, insight),
-        verdict=Verdict(one_line(found.pianist, 60), found.confidence, truth, unlike(insight)),
+        verdict=Verdict(one_line(found.pianist, 60), found.confidence, truth, unlike(insight) or found.stranger),
     )
 
 

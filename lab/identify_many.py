@@ -79,7 +79,9 @@ def row_of(answer: Answer) -> dict[str, object]:
     others = list(found.probabilities.items())[1:2]
     return {
         "File": one_line(answer.given.name),
-        "Heard": one_line(found.pianist),
+        "Heard": one_line(
+            found.pianist + (f", or {found.unknown.verdict}" if found.unknown and found.stranger else "")
+        ),
         "Probability": 100 * found.confidence,
         "Next": ", ".join(f"{one_line(name, 40)} {100 * share:.0f} %" for name, share in others),
     }
@@ -94,6 +96,9 @@ def table_of(answers: Sequence[Answer]) -> list[dict[str, object]]:
         if found is not None:
             row |= {"heard": found.pianist, "probability": found.confidence, "truth": answer.given.truth or ""}
             row |= {"duration_s": round(found.duration_s, 3), "notes": found.n_notes, "clips": len(found.clips)}
+            if found.coverage is not None:
+                verdict = found.unknown.verdict if found.unknown else ""
+                row |= {"candidates": "; ".join(found.candidates), "unknown": verdict}
             row |= {f"p: {name}": share for name, share in sorted(found.probabilities.items())}
         rows.append(row)
     return rows

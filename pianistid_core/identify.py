@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from pianistid_core.boxed import is_box, is_shipped, load_box
-from pianistid_core.calibration import Unknown
+from pianistid_core.calibration import PERHAPS, VERDICTS, Unknown
 from pianistid_core.checkpoints import LoadedModel, load_model
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import CONCEPTS, evaluation_rng
@@ -42,6 +42,8 @@ _SPARSE_NOTES_PER_S = 0.5
 _FEW_NOTES = 50
 _FEW_VELOCITIES = 3
 _NAMED_SPANS = 4
+_NAMED_CANDIDATES = 8
+_NINE_IN_TEN = 0.9
 _SHORT_S = 25.0  # a clip cut from a recording often ends on a rest
 
 Probabilities = dict[str, float]
@@ -109,6 +111,42 @@ class Identification:
     def unheard_s(self) -> float:
         """How many seconds at the end are too few for a clip of their own, and so were not heard."""
         return max(0.0, self.duration_s - CLIP_LENGTH_S * clips_in(self.duration_s))
+
+    @property
+    def stranger(self) -> bool:
+        """Whether it may be by nobody that the model knows."""
+        return self.unknown is not None and self.unknown.verdict != VERDICTS[0]
+
+    @property
+    def headline(self) -> str:
+        """The answer in a few words: the likeliest pianist, with a question mark where there is doubt, or nobody."""
+        if self.unknown is not None and self.unknown.verdict == VERDICTS[2]:
+            return f"Probably none of these {len(self.probabilities)}"
+        return f"{self.pianist}?" if self.stranger else self.pianist
+
+    def in_question(self) -> str:
+        """Who it may be, in a sentence that says how often such a list is right; nothing without a calibration."""
+        if self.coverage is None:
+            return ""
+        right = f"{round(100 * self.coverage)} times in 100" if self.coverage != _NINE_IN_TEN else "9 times in 10"
+        known = ", if the pianist is one that it knows" if self.stranger else ""
+        if len(self.candidates) == 1:
+            return f"Nobody else comes into question; such a list of one or more holds the right one {right}{known}."
+        named, more = self.candidates[:_NAMED_CANDIDATES], len(self.candidates) - _NAMED_CANDIDATES
+        who = ", ".join(named) + (f" and {more} more" if more > 0 else "")
+        return f"One of: {who} (right {right}{known})."
+
+    def doubt(self) -> str:
+        """Why it may be by nobody that the model knows, in a sentence; nothing where it need not be."""
+        if self.unknown is None or not self.stranger:
+            return ""
+        known = f"none of the {len(self.probabilities)} pianists that the model knows"
+        may = "may be" if self.unknown.verdict == VERDICTS[1] else "is probably"
+        in_100 = 100 * self.unknown.familiarity
+        if self.unknown.familiarity < PERHAPS:
+            few = "fewer than 1" if in_100 < 1 else f"{in_100:.0f}"
+            return f"This {may} {known}: of 100 recordings by those, {few} would sound as little like any of them."
+        return f"This {may} {known}: it is not like the music that the model learned from."
 
     def worth(self, pianist: str | None = None) -> dict[tuple[str, ...], float]:
         """The probability of a pianist (default: the likeliest) for all 16 subsets of concepts, or {} without them.

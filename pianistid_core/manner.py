@@ -349,7 +349,7 @@ def _pitches(value: float, usual: Range) -> str:
 
 def _pitch_classes(value: float, usual: Range) -> str:
     if value < usual.low:
-        return f"Hardly more than {value:.0f} of the twelve tones are used; jazz here uses {usual.low:.0f} or more."
+        return f"Of the twelve tones only {value:.1f} are used, by weight; known is from {usual.low:.1f}."
     return f"All twelve tones come equally often ({value:.1f} of 12); known is up to {usual.high:.1f}: it has no key."
 
 
@@ -381,6 +381,8 @@ def _silence(value: float, usual: Range) -> str:
 def _loudnesses(value: float, usual: Range) -> str:
     if usual.high <= 1:  # the training music carries no loudness, so that any is unheard
         return ""
+    if value == 1:
+        return f"All notes are equally loud; the model learned from {usual.low:.0f} or more loudnesses."
     return f"There are {value:.0f} different loudnesses; {_between(usual, '.0f')}."
 
 

@@ -313,11 +313,39 @@ def test_the_answer_says_who_else_it_may_be_and_what_is_strange(calibrated: Iden
     strange = calibrated.identify(make_notes(5, seconds=70, step_s=0.06, chord=(0, 1, 2, 3, 4, 5, 6, 7)))
     assert strange.unknown is not None and strange.unknown.verdict != "one of these"
     assert any("notes a second" in remark for remark in strange.remarks)
+    assert strange.headline != strange.pianist and found.headline == found.pianist
+    assert strange.doubt() and not found.doubt() and "if the pianist is one" in strange.in_question()
     rows = list(csv.DictReader(io.StringIO(strange.to_csv())))
     kinds = Counter(row["kind"] for row in rows)
     assert kinds["candidate"] == len(strange.candidates) and kinds["remark"] == len(strange.remarks)
     [row] = [row for row in rows if row["kind"] == "unknown"]
     assert row["kept"] == strange.unknown.verdict and float(row["probability"]) == strange.unknown.familiarity
+
+
+def test_who_is_in_question_is_said_with_how_often_that_is_right(calibrated: Identifier) -> None:
+    found = calibrated.identify(make_notes(5, seconds=70))
+    alone = replace(found, candidates=found.candidates[:1])
+    assert alone.in_question().startswith("Nobody else comes into question") and "9 times in 10" in alone.in_question()
+    many = replace(found, candidates=tuple(f"P{n}" for n in range(11)), coverage=0.95)
+    assert many.in_question() == "One of: P0, P1, P2, P3, P4, P5, P6, P7 and 3 more (right 95 times in 100)."
+
+
+def test_the_command_says_at_first_sight_that_it_may_be_nobody(
+    trained_root: DataRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Run.find(trained_root.checkpoints_dir, "tests/four").path, tmp_path / "four")
+    run = Run.open(tmp_path / "four")
+    kept = {"fingerprint": fingerprint(run.latest_checkpoint()), "calibration": calibration_for_tests().to_dict()}
+    run.save_json(CALIBRATION_FILE, kept)
+    write_midi(make_notes(5, seconds=70), tmp_path / "usual.mid")
+    write_midi(make_notes(5, seconds=70, step_s=0.06, chord=(0, 1, 2, 3, 4, 5, 6, 7)), tmp_path / "strange.mid")
+    for name in ("usual", "strange"):
+        arguments = ["identify", str(tmp_path / f"{name}.mid"), "--model", str(run.path), "--no-concepts"]
+        assert main([*arguments, "--data-root", str(trained_root.path)]) == 0
+        first, second, *rest = capsys.readouterr().out.splitlines()
+        assert ("none of these 3; most like" in first) == (name == "strange")
+        assert "9 times in 10" in second
+        assert any("notes a second" in line for line in rest) == (name == "strange")
 
 
 def test_a_calibration_in_the_run_s_folder_is_that_of_one_checkpoint(trained_root: DataRoot, tmp_path: Path) -> None:

@@ -11,11 +11,22 @@ import cached
 import identify_work
 import palette
 from components.piano_roll import Moments, performance_roll, player_data
-from identify_answer import Answer, assembled, compared, how_sure, in_a_sentence, moment_rows, moments_of, unheard
+from identify_answer import (
+    Answer,
+    assembled,
+    compared,
+    how_sure,
+    in_a_sentence,
+    moment_rows,
+    moments_of,
+    unheard,
+    whoever_plays,
+)
 from identify_charts import MINUS, points, ranking, waterfall
 from identify_files import file_stem
 from identify_sources import Given, told_apart
 from identify_why import pitch_name, right_alone
+from pianistid_core.calibration import VERDICTS, Unknown
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import SplitError
 from pianistid_core.evaluation import CONCEPT_SUBSETS
@@ -71,6 +82,20 @@ def test_music_unlike_all_makes_no_model_sure(share: float) -> None:
     assert how_sure(share) in usual and "unlike" not in usual
     assert how_sure(share) not in strange and "unlike all it knows" in strange
     assert "Bela" in usual and "Bela" in strange
+
+
+def test_an_answer_that_may_be_nobody_s_says_so_first() -> None:
+    usual = replace(found_in(1, False), coverage=0.9, candidates=("Ada", "Bela"), unknown=Unknown(0.4, VERDICTS[0]))
+    assert in_a_sentence(usual, strange=False) == in_a_sentence(found_in(1, False), strange=False)
+    assert "unless it notices" in whoever_plays(usual) and "whoever plays" in whoever_plays(found_in(1, False))
+    nobody = replace(usual, unknown=Unknown(0.001, VERDICTS[2]))
+    assert in_a_sentence(nobody, strange=False).startswith("Most like **Ada**: 60 % probable, if it is one")
+    assert "another's name" not in whoever_plays(nobody)
+    notes = make_notes(1, seconds=31.0)
+    roll = assembled(
+        performance_roll(notes, "a"), Answer(Given("a", b""), nobody, notes), nobody, identify_work.Insight()
+    )
+    assert roll.verdict is not None and roll.verdict.unlike
 
 
 def test_one_pianist_alone_is_a_whole_sentence() -> None:

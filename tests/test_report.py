@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pianistid_core.attribution import Attribution
+from pianistid_core.calibration import VERDICTS, Unknown
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import ClipResult, Identification, SkippedClip
@@ -105,6 +106,19 @@ def test_what_is_not_heard_is_said_and_drawn_nowhere() -> None:
     assert "not heard by this model" not in identification_html("a", make_notes(1), found())
 
 
+def test_a_calibrated_answer_says_what_it_is_worth() -> None:
+    sure = replace(found(), candidates=("Ada Even", "Ben Cluster"), coverage=0.9, unknown=Unknown(0.5, VERDICTS[0]))
+    words = _Seen(identification_html("a", make_notes(1), sure)).words
+    assert "One of: Ada Even, Ben Cluster (right 9 times in 10)." in words and "calibrated" in words
+    assert "none of the" not in words and "not how often such an answer is right" not in words
+    nobody = replace(sure, unknown=Unknown(0.004, VERDICTS[2]), remarks=("It is too quick.",))
+    page = identification_html("a", make_notes(1), nobody)
+    assert "<h1>Probably none of these 2</h1>" in page and "Most like Ada Even" in page
+    assert "fewer than 1 would sound as little like" in page and "It is too quick." in page
+    perhaps = replace(sure, unknown=Unknown(0.03, VERDICTS[1]))
+    assert "<h1>Ada Even?</h1>" in identification_html("a", make_notes(1), perhaps)
+
+
 def test_nothing_is_run_or_fetched() -> None:
     notes = make_notes(1)
     page = identification_html("solo.mid", notes, found(), attribution=attribution(notes), neighbours=[NEIGHBOUR])
@@ -120,7 +134,15 @@ def test_foreign_text_stays_text(factorised: bool) -> None:
     names = {EVIL: 0.6, "</style><b>": 0.4}
     answer = found(names, factorised=factorised)
     answer = Identification(
-        **{**vars(answer), "warnings": (EVIL,), "model": EVIL, "skipped": (SkippedClip(0, 1, EVIL),)}
+        **{
+            **vars(answer),
+            "warnings": (EVIL,),
+            "candidates": (EVIL,),
+            "coverage": 0.9,
+            "remarks": (EVIL,),
+            "model": EVIL,
+            "skipped": (SkippedClip(0, 1, EVIL),),
+        }
     )
     marked = Attribution(EVIL, np.ones(len(notes)), {EVIL: np.ones(len(notes))}, 0.9, 0.1, 1, False, (EVIL,))
     neighbour = Neighbour(EVIL, EVIL, 0.5, Path("/x") / EVIL.replace("/", "_"))

@@ -205,11 +205,17 @@ def _identifier(options: Namespace) -> "Identifier":
 
 
 def _say(file: str, answer: "Identification", *, with_clips: bool) -> None:
+    who = f"{answer.pianist} ({answer.confidence:.3f})"
+    if answer.unknown is not None and answer.stranger:
+        who = f"{answer.unknown.verdict} {len(answer.probabilities)}; most like {who}"
     say(
-        f"{file}: {answer.pianist} ({answer.confidence:.3f}), by {answer.model}; {duration(answer.duration_s)}, "
+        f"{file}: {who}, by {answer.model}; {duration(answer.duration_s)}, "
         f"{count(answer.n_notes, 'note')}, {count(len(answer.clips), 'clip')}"
     )
-    for warning in answer.warnings:
+    for sentence in (answer.in_question(), answer.doubt()):
+        if sentence:
+            say(sentence)
+    for warning in (*answer.remarks, *answer.warnings):
         say(f"note: {warning}")
     if not with_clips:
         return
