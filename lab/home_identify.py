@@ -32,11 +32,12 @@ def promise(box: Box) -> str:
     who = count(len(box.class_names), "pianist")
     right = box.right
     often = (
-        f"It is right about {percent(right[0])} of {count(right[1], 'recording')} that it never heard. "
-        if right
-        else ""
+        f"It named {percent(right[0])} of {count(right[1], 'recording')} rightly that it never heard. " if right else ""
+    )
+    doubt = (
+        ", and where it may be nobody of them, it says so" if box.calibration and box.calibration.get("leads") else ""
     )
     return (
         f"The model that comes with the lab knows {who} and answers in seconds, without data, training or a network. "
-        f"{often}Whoever plays, the likeliest of them is named: a likeness, no proof."
+        f"{often}A name is a likeness, no proof{doubt}."
     )

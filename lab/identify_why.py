@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+import cached
 import charts
 import identify_charts
 import palette
@@ -273,9 +274,12 @@ def pitch_name(pitch: int) -> str:
     return f"{NOTE_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
-def alike(root: DataRoot, insight: Insight) -> None:
-    """The training recordings that the model hears as most alike, to look at and hear."""
+def alike(root: DataRoot, insight: Insight, split: str) -> None:
+    """The training recordings that the model hears as most alike, to look at and hear; `split` is what it learned."""
     st.subheader("Most alike, of what it learned from")
+    if split not in cached.contents(root).splits:
+        st.caption("The recordings that this model learned from are not in this data root, so none can be compared.")
+        return
     neighbours = insight.neighbours
     if neighbours is None:
         _not_yet(insight, "neighbours")

@@ -40,7 +40,7 @@ def _opening(title: str, facts: Mapping[str, Any]) -> list[str]:
     if hears:
         unheard = [one for one in ("melody", "harmony", "rhythm", "dynamics") if one not in hears]
         lines.append(f"It hears {_and(hears)}" + (f", and not {_and(unheard)}." if unheard else "."))
-    lines += ["", *_table(("", ""), _facts(facts, made, weights)), ""]
+    lines += ["", *_table(("model", title), _facts(facts, made, weights)), ""]
     if made.get("command"):
         lines += [
             f"Made by `{made['command']}`; `pianistid box check` proves that the weights are those of this card.",
@@ -74,7 +74,7 @@ def _accuracy(test: Mapping[str, Any] | None) -> list[str]:
         "## How often it is right", "",
         f"On the {test['part']} part of the split `{test['split']}`: recordings that it did not learn from. In "
         "brackets the 95 % interval.", "",
-        *_table(("", "share", ""), rows), "",
+        *_table(("of the test part", "share", "number"), rows), "",
     ]  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _calibration(calibration: Mapping[str, Any] | None, tested: Mapping[str, Any
         (words, f"{unknown[key]:.3f}") for key, words in _STRANGERS.items() if isinstance(unknown.get(key), int | float)
     ]
     if rows:
-        lines += [f"{where}:", "", *_table(("", ""), rows), ""]
+        lines += [f"{where}:", "", *_table(("what", "value"), rows), ""]
     bins = [(f"{sure:.2f}", f"{right / n:.2f}", n) for sure, right, n in found.get("bins", ()) if n]
     if bins:
         lines += ["Said and true:", "", *_table(("it says", "it is right", "recordings"), bins), ""]
@@ -173,7 +173,7 @@ def _otherwise(robustness: Sequence[Mapping[str, Any]] | None, expressive: Mappi
         rows = [(names.get(name, name), _share(one), _of(one)) for name, one in expressive.items() if one["n"]]
         lines += [
             "Clips as transcribed, with full timing and velocities, 30 s each, the first guess:", "",
-            *_table(("clips", "named rightly", ""), rows), "",
+            *_table(("clips", "named rightly", "number"), rows), "",
         ]  # fmt: skip
     return lines
 

@@ -218,7 +218,7 @@ def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identi
     with left:
         identify_why.notes_that_mattered(answer, insight)
     with right:
-        identify_why.alike(root, insight)
+        identify_why.alike(root, insight, split)
     identify_files.downloads(answer, found, insight)
     for_nerds(model, answer, found, insight)
     identify_work.begin(insight, asked)

@@ -55,6 +55,7 @@ def test_the_first_upload_is_answered_without_data_or_training(
     assert not at.exception
     assert "heard by Eight pianists (shipped)" in heard_by(at)
     assert "among 8 pianists" in words(at) and "Alone it names " in words(at)
+    assert "are not in this data root, so none can be compared" in words(at)
     assert not (tmp_path / "nothing").exists()
 
 
