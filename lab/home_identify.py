@@ -13,7 +13,7 @@ def draw(box: Box) -> None:
     """The drop zone, what answers, and the way for who has no file; what is dropped goes to Identify at once."""
     warm_up()
     with st.container(border=True, key="home_identify"):
-        st.subheader("Identify a MIDI file", anchor=False)
+        st.header("Identify a MIDI file", anchor=False)
         st.markdown(plain(promise(box), 600))
         pieces = identify_sources.pieces_of(identify_sources.drop_zone("home_files"))
         with st.container(horizontal=True, gap="small"):
