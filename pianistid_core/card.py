@@ -52,7 +52,7 @@ def _opening(title: str, facts: Mapping[str, Any]) -> list[str]:
 def _facts(facts: Mapping[str, Any], made: Mapping[str, Any], weights: Mapping[str, Any]) -> Table:
     rows = [
         ("Weights", f"{weights['bytes'] / 1e6:.1f} MB of safetensors" if "bytes" in weights else ""),
-        ("SHA-256", f"`{weights['sha256']}`" if "sha256" in weights else ""),
+        ("SHA-256", _in_groups(str(weights.get("sha256", "")))),
         ("Trained for", f"{facts['epoch']} epochs" if facts.get("epoch") else ""),
         ("Made", " with ".join(str(made[key]) for key in ("date", "program") if made.get(key))),
         ("Licence", "weights CC BY-NC 4.0 (not for commercial use); the program MIT"),
@@ -239,6 +239,11 @@ def _table(headers: Sequence[str], rows: Table) -> list[str]:
         return "| " + " | ".join(str(cell).replace("|", "/").replace("\n", " ") for cell in cells) + " |"
 
     return [line(headers), "|" + " --- |" * len(headers), *(line(row) for row in rows)]
+
+
+def _in_groups(digest: str) -> str:
+    """A checksum in groups, between which a narrow page may wrap."""
+    return " ".join(f"`{digest[start : start + 16]}`" for start in range(0, len(digest), 16))
 
 
 def _share(found: Mapping[str, Any]) -> str:

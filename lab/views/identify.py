@@ -88,7 +88,8 @@ def about_box(box: Box) -> None:
 
 @st.dialog("Model card", width="large", icon=":material/description:")
 def show_card(card: str) -> None:
-    st.markdown(card)
+    with st.container(key="card_text"):
+        st.markdown(card)
 
 
 def checkpoint_of(run: RunSummary) -> Path:
