@@ -114,6 +114,7 @@ def deletion(found: "Deletion", palette: Palette) -> Chart:
         "stack": "random", "stackStrategy": "all", "silent": True, "showSymbol": False, "tooltip": {"show": False},
         "lineStyle": {"opacity": 0}, "color": palette.muted, "z": 1,
     }  # fmt: skip
+    reach = 100 * reach_of(highest, high)
     names = ("Highest ranked first", "Random")
     option = {
         "animation": False,
@@ -125,7 +126,7 @@ def deletion(found: "Deletion", palette: Palette) -> Chart:
             "splitLine": {"show": False}, "axisLabel": {"formatter": "{value} %"},
         },
         "yAxis": {
-            "type": "value", "min": 0, "max": 100 * reach_of(highest, high), "splitNumber": 4,
+            "type": "value", "min": 0, "max": reach, "interval": reach / 5,
             "axisLabel": {"formatter": "{value} %"},
         },
         "series": [

@@ -33,6 +33,7 @@ ORDERS = ("highest", "random", "most painted", "lowest")
 MEASURES = ("probability", "log odds")
 DRAWS = 5
 _SEED = 20250101
+_WORTH_A_SENTENCE = 0.005
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -101,12 +102,14 @@ class Deletion:
 
     @property
     def told(self) -> bool:
-        """Whether the highest ranked lower the answer faster than random notes: in every draw, and beyond chance.
+        """Whether the highest ranked lower the answer faster than random notes: in every draw, by enough, beyond chance.
 
-        Beyond chance is where the area's interval lies above 0; too few clips have none.
+        Enough is half a point of probability. Beyond chance is where the area's interval lies above 0; too few clips
+        have none.
         """
-        interval = self.area().interval
-        return self.ahead_of_draws() == self.n_draws and (interval is None or interval[0] > 0)
+        value, interval = self.area()
+        in_every_draw = self.ahead_of_draws() == self.n_draws
+        return in_every_draw and value >= _WORTH_A_SENTENCE and (interval is None or interval[0] > 0)
 
     def words(self) -> tuple[str, ...]:
         """What the curves say, in sentences, the first of them the outcome."""

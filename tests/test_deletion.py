@@ -90,6 +90,12 @@ def test_scores_that_mean_nothing_are_told_from_those_that_do(planted: tuple[Ide
     assert turned.area().value < 0 and not turned.told and "higher on average" in turned.words()[0]
 
 
+def test_a_model_that_hardly_listens_is_not_said_to_rest_on_its_notes() -> None:
+    found = delete(asking(HearsOnePitch(64, weight=1e-6)), make_notes(3, seconds=31))
+    assert found.ahead_of_draws() == found.n_draws and 0 < found.area().value < 0.005
+    assert not found.told and "0.0 points of probability lower" in found.words()[0]
+
+
 def test_louder_and_longer_notes_are_no_explanation() -> None:
     """A ranking that only knows how much of the roll a note fills is what "most painted" stands for."""
     notes = make_notes(3, seconds=31)

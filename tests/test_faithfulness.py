@@ -105,6 +105,7 @@ def test_a_clip_that_cannot_be_read_is_counted_and_no_more(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_explanations_of_the_demo_as_it_ships_can_be_trusted(tmp_path: Path) -> None:
     root = DataRoot(tmp_path / "root", tmp_path / "cache")
     make_demo(root)
