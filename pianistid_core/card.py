@@ -167,7 +167,7 @@ def _otherwise(robustness: Sequence[Mapping[str, Any]] | None, expressive: Mappi
     lines = ["## The same music otherwise", ""]
     if robustness:
         rows = [(one["variation"], _share(one), f"{100 * one['same'] / one['n']:.0f} %") for one in robustness]
-        lines += [*_table(("recordings", "named rightly", "same name as before"), rows), ""]
+        lines += [*_table((f"{robustness[0]['n']} recordings", "named rightly", "same name as before"), rows), ""]
     if expressive:
         names = {"train": "of recordings in its training part", "held out": "of recordings held out"}
         rows = [(names.get(name, name), _share(one), _of(one)) for name, one in expressive.items() if one["n"]]

@@ -82,9 +82,10 @@ def test_a_finished_run_is_put_in_as_it_is(root: DataRoot, tmp_path: Path, capsy
     config = tiny_config(run="ready", epochs=1)
     train(config, root, run_for(config, root))
     asked = ["box", "make", "--run", "tests/ready", "--to", str(tmp_path / "box"), "--data-root", str(root.path)]
-    assert main([*asked, "--title", "My three", "--json"]) == 0
+    assert main([*asked, "--title", "My three", "--most", "2", "--json"]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["title"] == "My three"
+    facts = json.loads(printed.out)
+    assert facts["title"] == "My three" and {row["n"] for row in facts["measured"]["robustness"]} == {2}
     assert "not calibrated" in printed.err
 
 

@@ -57,6 +57,9 @@ def add_box(parser: ArgumentParser) -> None:
         "--strangers", type=int, default=4, metavar="N",
         help="how many are trained without some pianists, to see whether it tells strangers (default: 4)",
     )  # fmt: skip
+    make.add_argument(
+        "--most", type=int, metavar="N", help="ask about so many recordings otherwise, evenly chosen (default: all)"
+    )
     make.add_argument("--expressive", metavar="FOLDER", help="also measure clips as transcribed, in this folder")
     add_data_root(make)
     add_json(make)
@@ -84,7 +87,7 @@ def _make(options: Namespace) -> int:
     loaded = as_boxed(load_model(run.path, root=root))
     if loaded.calibration is None:
         loaded = replace(loaded, calibration=_calibrated(run, loaded, root, options))
-    measured = _measured(loaded, root, options.expressive)
+    measured = _measured(loaded, root, options)
     title = options.title or _TITLES.get(len(loaded.class_names), f"{len(loaded.class_names)} pianists")
     box = write_box(
         loaded,
@@ -127,7 +130,8 @@ def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namesp
     Without folds it is by the test part, and then no recording is left to test it on.
     """
     from pianistid_core.calibrating import fit
-    from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint
+    from pianistid_core.calibration import CALIBRATION_FILE
+    from pianistid_core.checkpoints import fingerprint
     from pianistid_core.held_out import by_folds, draws, hear, leave_out, strangers_measured, usual_in
 
     config, measured = loaded.config, {}
@@ -155,7 +159,7 @@ def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namesp
     return found
 
 
-def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> dict[str, Any]:
+def _measured(loaded: "LoadedModel", root: DataRoot, options: Namespace) -> dict[str, Any]:
     import torch
 
     from pianistid_core.calibrating import measure
@@ -174,17 +178,20 @@ def _measured(loaded: "LoadedModel", root: DataRoot, expressive: str | None) -> 
             progress=lambda done, total: shown.show("measuring", done, total),
         )
     identifier = Identifier(loaded, torch.device("cpu"))
+    recordings = recordings_of(open_note_cache(root, split, "test"))
+    if options.most:
+        recordings = recordings[:: max(1, -(-len(recordings) // options.most))]
     with progress("recordings") as shown:
         otherwise = measure_robustness(
             identifier,
-            recordings_of(open_note_cache(root, split, "test")),
+            recordings,
             progress=lambda done, total: shown.show("the same music otherwise", done, total),
         )
     measured: dict[str, Any] = {"test": test, "robustness": otherwise}
     if loaded.calibration is not None and loaded.calibration.part != _TEST:
         measured["calibration"] = measure(loaded.calibration, hear(loaded, root, "test"))
-    if expressive is not None:
-        measured["expressive"] = measure_expressive(identifier, Path(expressive), root.split(split))
+    if options.expressive is not None:
+        measured["expressive"] = measure_expressive(identifier, Path(options.expressive), root.split(split))
     return measured
 
 
