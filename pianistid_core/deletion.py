@@ -102,7 +102,7 @@ class Deletion:
 
     @property
     def told(self) -> bool:
-        """Whether the highest ranked lower the answer faster than random notes: in every draw, by enough, beyond chance.
+        """Whether the highest ranked lower the answer faster than random ones: in every draw, by enough, beyond chance.
 
         Enough is half a point of probability. Beyond chance is where the area's interval lies above 0; too few clips
         have none.
