@@ -2,7 +2,8 @@
 
     python tests/benchmarks/shipped.py [--model PATH] [--threads 2]
 
-The goal is 1.5 s for an answer on two cores, once the model is loaded.
+The goal is 1.5 s for an answer on two cores, once the model is loaded. CPU seconds are those of all threads, and hold
+where other programs take their share of the machine.
 """
 
 import argparse
@@ -14,8 +15,6 @@ import torch
 from identification import MINUTES, ROUNDS, Stopwatch, spread, three_minutes
 
 from pianistid_core.identify import Identifier
-
-GOAL_S = 1.5
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -40,7 +39,6 @@ def main(arguments: Sequence[str]) -> None:
     subsets = len(found.concepts) + bool(found.silence)
     print(f"first answer: {times[0][0]:.2f} s, CPU {times[0][1]:.2f} s")
     print(f"{MINUTES} minutes, {len(found.clips)} clips, {subsets} subsets: {spread(wall)}, CPU {spread(cpu)}")
-    print(f"the goal of {GOAL_S} s is {'met' if sorted(wall)[len(wall) // 2] <= GOAL_S else 'missed'}")
 
 
 if __name__ == "__main__":
