@@ -16,6 +16,7 @@ import streamlit as st
 import acts
 import jobs
 import run_actions
+import run_reliability
 from acts import acting
 from components.empty import show_empty
 from pianistid_core.accounts import Role
@@ -43,6 +44,7 @@ def draw(run: Run, root: DataRoot, *, live: bool) -> None:
         )  # fmt: skip
     damaged(run)
     evaluations(run)
+    run_reliability.draw(run)
     st.caption("Folder")
     st.code(str(run.path), language=None, wrap_lines=True)
 

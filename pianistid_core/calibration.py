@@ -28,6 +28,8 @@ from pianistid_core.manner import Remark, Usual
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["one of these", "perhaps none of these", "probably none of these"]
 
+# In a run's folder, for a checkpoint that says nothing of it itself.
+CALIBRATION_FILE = "evaluation/calibration.json"
 VERDICTS: tuple[Verdict, ...] = ("one of these", "perhaps none of these", "probably none of these")
 PERHAPS, PROBABLY = 0.05, 0.01  # of the known recordings that are called so, the share
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, *(round(0.2 + 0.1 * k, 1) for k in range(9)))

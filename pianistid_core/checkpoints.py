@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pianistid_core.calibration import Calibration
+from pianistid_core.calibration import CALIBRATION_FILE, Calibration
 from pianistid_core.config import RunConfig, config_dir, load_config, parse_config
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device
@@ -33,8 +33,6 @@ _MAX_EPOCH = 1_000_000
 # How torch says that memory ran out.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 _MAX_NAME = 200
-# In the run's folder; beside a checkpoint that says nothing of it itself.
-CALIBRATION_FILE = "evaluation/calibration.json"
 _MOST_CALIBRATION = 1_000_000
 _TAIL_BYTES = 4096
 _PLAIN = (str, int, float, bool, type(None))

@@ -333,8 +333,8 @@ def _polyphony(value: float, usual: Range) -> str:
 
 def _chords(value: float, usual: Range) -> str:
     if value < usual.low:
-        return f"Notes are struck one by one, together in {value:.0%} of all moments; known is {usual.low:.0%} or more."
-    return f"{value:.0%} of all moments are chords struck together; known is up to {usual.high:.0%}."
+        return f"Notes are struck one by one, together in {_percent(value)} of all moments; known is {_percent(usual.low)} or more."
+    return f"{_percent(value)} of all moments are chords struck together; known is up to {_percent(usual.high)}."
 
 
 def _note_s(value: float, usual: Range) -> str:
@@ -357,25 +357,23 @@ def _evenness_words(value: float, usual: Range) -> str:
     if value < usual.low:  # a player may be as free as he likes, and a few notes have no beat
         return ""
     return (
-        f"The onsets follow an even beat as a machine's do ({value:.0%}; known is up to {usual.high:.0%}): it may have "
+        f"The onsets follow an even beat as a machine's do ({_percent(value)}; known is up to {_percent(usual.high)}): it may have "
         "been written, not played."
     )
 
 
 def _steps_words(value: float, usual: Range) -> str:
     if value > usual.high:
-        return (
-            f"The top line moves by steps nearly always ({value:.0%}; known is up to {usual.high:.0%}), as scales do."
-        )
-    return f"The top line moves by leaps nearly always (steps {value:.0%}; known is from {usual.low:.0%})."
+        return f"The top line moves by steps nearly always ({_percent(value)}; known is up to {_percent(usual.high)}), as scales do."
+    return f"The top line moves by leaps nearly always (steps {_percent(value)}; known is from {_percent(usual.low)})."
 
 
 def _patterns_words(value: float, usual: Range) -> str:
-    return f"The top line repeats itself: {value:.0%} of its patterns are new; known is {usual.low:.0%} or more."
+    return f"The top line repeats itself: {_percent(value)} of its patterns are new; known is {_percent(usual.low)} or more."
 
 
 def _silence(value: float, usual: Range) -> str:
-    return f"For {value:.0%} of the time nothing sounds; known is up to {usual.high:.0%}."
+    return f"For {_percent(value)} of the time nothing sounds; known is up to {_percent(usual.high)}."
 
 
 def _loudnesses(value: float, usual: Range) -> str:
@@ -384,6 +382,11 @@ def _loudnesses(value: float, usual: Range) -> str:
     if value == 1:
         return f"All notes are equally loud; the model learned from {usual.low:.0f} or more loudnesses."
     return f"There are {value:.0f} different loudnesses; {_between(usual, '.0f')}."
+
+
+def _percent(share: float) -> str:
+    """ "87 %"."""
+    return f"{100 * share:.0f} %"
 
 
 def _keys(usual: Range) -> str:

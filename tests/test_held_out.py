@@ -13,7 +13,8 @@ import torch
 from pianistid_core import held_out
 from pianistid_core.__main__ import main
 from pianistid_core.calibrating import HeldOut
-from pianistid_core.checkpoints import CALIBRATION_FILE, LoadedModel, load_model
+from pianistid_core.calibration import CALIBRATION_FILE
+from pianistid_core.checkpoints import LoadedModel, load_model
 from pianistid_core.config import RunConfig, to_dict
 from pianistid_core.datasets.root import DataRoot, Split, SplitEntry, write_split
 from pianistid_core.errors import CheckpointError, DataError

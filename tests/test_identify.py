@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pianistid_core.__main__ import main
-from pianistid_core.calibration import Calibration
-from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint, load_model, read_checkpoint
+from pianistid_core.calibration import CALIBRATION_FILE, Calibration
+from pianistid_core.checkpoints import fingerprint, load_model, read_checkpoint
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.devices import choose_device

@@ -126,7 +126,8 @@ def _fitted(
 
 
 def _keep(run: Run, loaded: "LoadedModel", found: "Calibration") -> None:
-    from pianistid_core.checkpoints import CALIBRATION_FILE, fingerprint
+    from pianistid_core.calibration import CALIBRATION_FILE
+    from pianistid_core.checkpoints import fingerprint
 
     try:
         run.save_json(

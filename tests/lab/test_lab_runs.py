@@ -12,6 +12,7 @@ import run_curves
 import run_log_view
 from lab_support import a_run, charts_of, lab, words, yaml_of
 from pianistid_core import trash
+from pianistid_core.calibration import CALIBRATION_FILE, Calibration
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import RunError
 from pianistid_core.metrics_log import MetricsLog
@@ -340,6 +341,21 @@ def test_an_evaluation_that_is_damaged_is_a_row_of_dashes(tmp_path: Path, monkey
     at = one(tmp_path, monkeypatch, "Checkpoints")
     row = at.dataframe[0].value.iloc[0]
     assert [row[name] for name in ("Recordings right", "Clips right", "Always the commonest")] == ["—"] * 3
+
+
+def test_a_calibration_is_drawn_and_a_damaged_one_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path, "one", "finished")
+    measured = {"ece": 0.03, "coverage": 0.9, "candidates": 1.5, "bins": [[0.4, 3, 9], [0.9, 18, 20]]}
+    kept = Calibration(1.0, 1.0, 0.0, ((1, 0.1),), part="<b>test</b>", n_recordings=29, measured=measured)
+    run.save_json(CALIBRATION_FILE, {"calibration": kept.to_dict()})
+    at = one(tmp_path, monkeypatch, "Checkpoints")
+    captions = " ".join(caption.value for caption in at.caption)
+    said = captions.replace("\\", "")
+    assert "error: 3.0 %" in said and "1.5 on average" in said and "\\<b" in captions
+    assert any("Said and true" in header.value for header in at.subheader)
+    run.save_json(CALIBRATION_FILE, {"calibration": {**kept.to_dict(), "power": "x"}})
+    at = one(tmp_path, monkeypatch, "Checkpoints")
+    assert any("calibrate the model again" in warning.value for warning in at.warning)
 
 
 def test_a_checkpoint_is_measured_in_a_process_of_its_own(trained_root: DataRoot) -> None:
