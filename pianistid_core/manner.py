@@ -333,7 +333,8 @@ def _polyphony(value: float, usual: Range) -> str:
 
 def _chords(value: float, usual: Range) -> str:
     if value < usual.low:
-        return f"Notes are struck one by one, together in {_percent(value)} of all moments; known is {_percent(usual.low)} or more."
+        often, known = _percent(value), _percent(usual.low)
+        return f"Notes are struck one by one, together in {often} of all moments; known is {known} or more."
     return f"{_percent(value)} of all moments are chords struck together; known is up to {_percent(usual.high)}."
 
 
@@ -357,19 +358,21 @@ def _evenness_words(value: float, usual: Range) -> str:
     if value < usual.low:  # a player may be as free as he likes, and a few notes have no beat
         return ""
     return (
-        f"The onsets follow an even beat as a machine's do ({_percent(value)}; known is up to {_percent(usual.high)}): it may have "
-        "been written, not played."
+        f"The onsets follow an even beat as a machine's do ({_percent(value)}; known is up to {_percent(usual.high)}): "
+        "it may have been written, not played."
     )
 
 
 def _steps_words(value: float, usual: Range) -> str:
     if value > usual.high:
-        return f"The top line moves by steps nearly always ({_percent(value)}; known is up to {_percent(usual.high)}), as scales do."
+        known = _percent(usual.high)
+        return f"The top line moves by steps nearly always ({_percent(value)}; known is up to {known}), as scales do."
     return f"The top line moves by leaps nearly always (steps {_percent(value)}; known is from {_percent(usual.low)})."
 
 
 def _patterns_words(value: float, usual: Range) -> str:
-    return f"The top line repeats itself: {_percent(value)} of its patterns are new; known is {_percent(usual.low)} or more."
+    known = _percent(usual.low)
+    return f"The top line repeats itself: {_percent(value)} of its patterns are new; known is {known} or more."
 
 
 def _silence(value: float, usual: Range) -> str:
