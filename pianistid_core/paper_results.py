@@ -44,8 +44,9 @@ LIMITS = (
     "The paired test is about one training of each, over recordings. It does not know how much two trainings differ "
     "that differ only in their seed; where one was repeated with another seed, that figure stands beside it. Over the "
     "paper's own repetitions of its ResNet-50 on twenty random splits the standard deviation was 2.1 points.",
-    "On 139 recordings a difference of less than some eight points can hardly be told. Most of the paper's own "
-    "differences are of that size, on 160 recordings and from one training each.",
+    "On 139 recordings a difference of less than some seven points can hardly be told. Most of the paper's own "
+    "differences are of that size, on 160 recordings and from one training each. And of eighteen 95 % intervals, about "
+    "one leaves out 0 by chance alone.",
     "Many comparisons share an experiment, most of all the factorised ResNet-18 with average pooling: if its one "
     "training was lucky, they all lean one way.",
     "The clips of jazz20 are poorer than the paper's: on a grid of 100 ms, all notes equally loud, and without the "
