@@ -1,8 +1,10 @@
-"""Which notes mattered: integrated gradients on the rolls, brought back to the notes as played, with controls.
+"""Which notes mattered: traced exactly, or by integrated gradients on the rolls, with controls.
 
-A note's score is what its painted cells give to the pianist's logit along a straight path from the empty roll
-(Sundararajan, Taly and Yan 2017), summed over its cells and, in a factorised model, over the concepts that it is
-drawn in. Scores are signed: above 0 speaks for the pianist, below 0 against.
+What an n-gram model answers is a sum over n-grams, which are made of notes: there a note's score is its share of those
+that it is part of, and the scores of a clip make up its logit exactly. In other models it is what the note's painted
+cells give to the pianist's logit along a straight path from the empty roll (Sundararajan, Taly and Yan 2017), summed
+over its cells and, in a factorised model, over the concepts that it is drawn in. Scores are signed: above 0 speaks for
+the pianist, below 0 against.
 
 A picture can look convincing and say nothing of the model. So the same is done with a model of random weights
 (Adebayo et al. 2018), and with the music a little later. Shapes: n notes, B clips, C channels of a roll.
@@ -21,7 +23,8 @@ from pianistid_core.concepts import CONCEPTS, draw_concepts, evaluation_rng
 from pianistid_core.errors import ExtractionError, ModelError
 from pianistid_core.identify import Identifier
 from pianistid_core.midi import CLIP_LENGTH_S, Notes, split_into_clips
-from pianistid_core.models import PianistModel, build_model, for_inference
+from pianistid_core.models import NgramModel, PianistModel, build_model, for_inference
+from pianistid_core.models.moments import N_STEPS, STEP_FRAMES
 from pianistid_core.rolls import N_FRAMES, N_KEYS, Roll, heard_notes, is_heard, rasterise
 
 Scores = npt.NDArray[np.float64]
@@ -33,6 +36,7 @@ _GRADIENTS = 48  # in all, where the music is so short that no clip needs more t
 _CONTROL_STEPS = 4
 _CONTROL_CLIPS = 2
 _CONTROL_SEED = 20250101
+_CONTROL_SPREAD = 1e-3
 _AT_ONCE = 4  # more at once leave a CPU's caches, and are slower
 _TOO_ALIKE = 0.7
 _TOO_UNSTABLE = 0.4
@@ -157,14 +161,23 @@ class _Question:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """The concepts that are the model's channels; none where it hears the roll as a whole."""
+        """The concepts that notes are scored by; none where the model hears the roll as a whole."""
+        if isinstance(self.model, NgramModel):
+            return CONCEPTS
         return tuple(CONCEPTS[index] for index in self.options.use_concepts) if self.options.multichannel else ()
 
+    @property
+    def n_rows(self) -> int:
+        """How many scores a note has."""
+        return max(1, len(self.concepts))
+
     def scores(self, model: PianistModel, piece: Notes, number: int, steps: int) -> tuple[Scores, torch.Tensor]:
-        """What each channel of each note gives (C, n), and the rolls (B, C, 88, 3000) of the first steps.
+        """What each channel or concept of each note gives (C, n), and the rolls (B, C, 88, 3000) of the first steps.
 
         Each step along the path has random keys of its own, so that a score is the note's and not the key's.
         """
+        if isinstance(model, NgramModel):
+            return self._traced(model, piece, number)
         from captum.attr import InputXGradient
 
         nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -186,6 +199,15 @@ class _Question:
             first_rolls = first_rolls or [batch]
         return given, first_rolls[0]
 
+    def _traced(self, model: NgramModel, piece: Notes, number: int) -> tuple[Scores, torch.Tensor]:
+        first = int(np.searchsorted(self.notes.onsets_s, CLIP_LENGTH_S * number))
+        rng = evaluation_rng(piece)
+        rolls = torch.from_numpy(draw_clip(piece, self.options, rng)[np.newaxis]).to(self.device)
+        with torch.inference_mode():
+            traced = model.trace(rolls, self.target)[0].cpu().numpy()
+        painters = _painters_of_steps(_painters(piece, first, self.options, rng)[0])
+        return _by_note(traced, np.broadcast_to(painters, traced.shape), len(self.notes)), rolls
+
     def gap(self, rolls: torch.Tensor) -> float:
         """How far the model's logit for rolls (B, C, 88, 3000) is, on average, from that for an empty one."""
         with torch.inference_mode():
@@ -201,7 +223,7 @@ class _Tally:
         self._question = question
         self._whole = whole
         self._n_clips = 0
-        self.scores: Scores = np.zeros((question.options.n_channels, len(question.notes)))
+        self.scores: Scores = np.zeros((question.n_rows, len(question.notes)))
         self.gaps: list[float] = []
         self._errors: list[float] = []
 
@@ -236,7 +258,7 @@ class _Tally:
 
 
 def _by_note(cells: Roll, painters: Roll, n: int) -> Scores:
-    """Adds cells (C, 88, 3000) up by the note that painted them: (C, n)."""
+    """Adds cells (C, 88, T) up by the note that painted them: (C, n)."""
     sums = []
     for channel, numbers in zip(cells, painters, strict=True):
         painted = np.flatnonzero(numbers)
@@ -261,12 +283,26 @@ def _painters(piece: Notes, first: int, options: ClipOptions, rng: np.random.Gen
     return painters
 
 
+def _painters_of_steps(painters: Roll) -> Roll:
+    """Of painters (88, 3000), who painted each step of 100 ms (88, 300): the last, in the frames nearest to it."""
+    half = STEP_FRAMES // 2
+    frames = np.pad(painters[:, : N_FRAMES - half], ((0, 0), (half, 0))).reshape(N_KEYS, N_STEPS, STEP_FRAMES)
+    last = STEP_FRAMES - 1 - np.argmax(frames[:, :, ::-1] > 0, axis=2)
+    of_steps: Roll = np.take_along_axis(frames, last[:, :, np.newaxis], axis=2)[:, :, 0]
+    return of_steps
+
+
 def _randomised(identifier: Identifier) -> PianistModel:
     """A model of the same architecture whose weights have learned nothing; always the same one."""
     config = identifier.loaded.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_CONTROL_SEED)
         model = build_model(config.encoder_module, config.model_cfg, len(identifier.class_names))
+        given = identifier.model
+        if isinstance(model, NgramModel) and isinstance(given, NgramModel):
+            # It begins with no n-grams and weights of 0; the same n-grams with any weights are what tells something.
+            model.vocabulary.load_state_dict(given.vocabulary.state_dict())
+            torch.nn.init.normal_(model.weight, std=_CONTROL_SPREAD)
     return for_inference(model).to(identifier.device)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -110,6 +111,8 @@ class Trainer:
 
     def fit(self) -> None:
         epochs = self.config.epochs
+        if self.model.studies and (self.position.epoch, self.position.batch) == (0, 0):
+            self._study()
         while self.position.epoch < epochs:
             began = time.perf_counter()
             try:
@@ -135,6 +138,23 @@ class Trainer:
             self._close_epoch(epoch, row, test)
             self._epoch_s = time.perf_counter() - began
         self._validate()
+
+    def _study(self) -> None:
+        try:
+            self.model.study(self._studied())
+        except Stop as stop:
+            self._end_early(stop)
+            raise
+
+    def _studied(self) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+        """All clips of the training part as they are, which each of several processes looks through by itself."""
+        clips = ClipDataset(self.caches["train"], self.config.test_dataset_cfg, seed=self.config.seed, training=False)
+        loader = make_loader(clips, batch_size=self.config.batch_size, num_workers=self.config.num_workers)
+        for number, batch in enumerate(ahead(loader)):
+            self._check_stop()
+            self._show("studying train", number + 1, len(loader))
+            here = batch.to_device(self.device)
+            yield here.rolls, here.recordings.cpu().numpy()
 
     def _train_pass(self) -> dict[str, Any]:
         position, began = self.position, time.perf_counter()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pianistid_core.models.blocks import PianistModel
     from pianistid_core.models.concept_model import ConceptModel
     from pianistid_core.models.factorised import FactorisedModel
+    from pianistid_core.models.ngram import NgramModel
 
 __all__ = [
     "ENCODERS",
@@ -37,6 +38,7 @@ __all__ = [
     "FactorisedOptions",
     "LayerOptions",
     "ModelOptions",
+    "NgramModel",
     "NgramOptions",
     "PianistModel",
     "ResNetOptions",
@@ -122,6 +124,10 @@ def __getattr__(name: str) -> Any:
         from pianistid_core.models.concept_model import ConceptModel
 
         return ConceptModel
+    if name == "NgramModel":
+        from pianistid_core.models.ngram import NgramModel
+
+        return NgramModel
     if name == "FactorisedModel":
         from pianistid_core.models.factorised import FactorisedModel
 

@@ -6,8 +6,11 @@ attribute that holds parameters breaks them.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,8 +27,11 @@ GRU_LAYERS = 2
 class PianistModel(nn.Module):
     """A network from piano rolls to pianists; every architecture is one of these.
 
-    Rolls are float32 (B, in_channels, 88, 3000), normalised to 0..1.
+    Rolls are float32 (B, in_channels, 88, 3000), normalised to 0..1. One that `studies` is shown the training part once
+    before its first step.
     """
+
+    studies: bool = False
 
     def __init__(self, *, in_channels: int, num_classes: int, feature_size: int, frame_pool: int) -> None:
         super().__init__()
@@ -40,6 +46,9 @@ class PianistModel(nn.Module):
 
         Raises ModelError when the rolls have another shape or are not floating point.
         """
+
+    def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
+        """Looks through the training part: rolls (B, C, 88, 3000) and the recordings (B,) that they are of."""
 
     @abstractmethod
     def head(self, features: Tensor) -> Tensor:

@@ -1,56 +1,115 @@
 """The n-gram model (`ngram`): a weight for each pianist and each n-gram of melody, harmony and rhythm.
 
 A clip's n-grams are counted by family (`ngrams.FAMILIES`); the logarithm of one more than each count, scaled so that
-every family of every clip has length 1, is multiplied by the weights, and what the three concepts give is added up. So
-the answer is the sum of what each n-gram gives, nothing else, and can be traced to the notes without approximation.
-Dynamics is not heard. Shapes: B clips, K pianists, F buckets of all families.
+every family of every clip has the same length, is multiplied by the weights, and what the three concepts give is added
+up. So the answer is the sum of what each n-gram gives, nothing else, and can be traced to the notes without
+approximation. Dynamics is not heard. Shapes: B clips, K pianists, V n-grams of the vocabulary.
 """
 
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pianistid_core.concepts import CONCEPTS
-from pianistid_core.models.chance import DrawsChance, Dropout
+from pianistid_core.models.chance import DrawsChance
 from pianistid_core.models.concept_model import ConceptModel
 from pianistid_core.models.moments import N_STEPS, STEP_FRAMES, Moments
-from pianistid_core.models.ngrams import FAMILIES, Family, Found, find
+from pianistid_core.models.ngrams import FAMILIES, Found, find, hash_columns
 from pianistid_core.models.options import NgramOptions
+from pianistid_core.models.vocabulary import Survey, Vocabulary
 from pianistid_core.rolls import N_KEYS
 
 HEARD = ("melody", "harmony", "rhythm")
-INITIAL_SPREAD = 1e-3
+# How long a clip's values are together: with it, steps of 0.1 go far in a few epochs.
+LENGTH = 10.0
+_24_BITS = (1 << 24) - 1
+_FIRST_FAMILIES = [next(n for n, family in enumerate(FAMILIES) if family.concept == concept) for concept in HEARD]
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What clips hold of the vocabulary: `keys` int64 ascending (clip * V + row), `clips`, `rows` and `values`."""
+
+    keys: Tensor
+    clips: Tensor
+    rows: Tensor
+    values: Tensor
 
 
 class NgramModel(DrawsChance, ConceptModel):
     """Linear in its n-grams; an embedding of a concept is what it gives to each pianist's logit, (B, 4, K)."""
 
     hears = HEARD
+    studies = True
 
     def __init__(self, options: NgramOptions, num_classes: int) -> None:
         super().__init__(in_channels=1, num_classes=num_classes, feature_size=num_classes, frame_pool=STEP_FRAMES)
         self.mask_probability = options.mask_probability if options.use_masking else 0.0
-        self.families = tuple(family for family in FAMILIES if options.absolute_pitch or not family.absolute)
-        self.starts, self.n_buckets = _starts(self.families)
-        self.dropout = Dropout(options.ngram_dropout)
-        self.weight = nn.Parameter(torch.randn(self.n_buckets, num_classes) * INITIAL_SPREAD)
+        self.absolute_pitch, self.least_recordings = options.absolute_pitch, options.least_recordings
+        self.ngram_dropout = options.ngram_dropout
+        self.vocabulary = Vocabulary(options.vocabulary)
+        self.weight = nn.Parameter(torch.zeros(options.vocabulary, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
+        """Learns which n-grams to know, from rolls (B, 1, 88, 3000) and the recordings that they are of."""
+        survey = Survey()
+        for rolls, recordings in clips:
+            self.check(rolls)
+            for found in self._find(Moments.of(rolls)):
+                survey.add(found, recordings)
+        self.vocabulary.learn(survey.most_widespread(len(self.vocabulary.codes), least=self.least_recordings))
 
     def encode_concepts(self, rolls: Tensor) -> Tensor:
         self.check(rolls)
-        values = self.dropout(self.values(Moments.of(rolls)).to(self.weight.dtype))
-        return torch.stack([self._of_concept(values, concept) for concept in CONCEPTS], dim=1)
+        held = self.hold(Moments.of(rolls))
+        values = self._dropped(held)
+        # A bag for each concept of each clip, in this order: rows ascend, and concepts are runs of them.
+        starts = self.vocabulary.starts
+        firsts = torch.stack([starts[number] for number in _FIRST_FAMILIES])
+        clips = torch.arange(len(rolls), device=rolls.device).unsqueeze(1) * len(self.vocabulary.codes)
+        bags = torch.searchsorted(held.keys, (clips + firsts).flatten())
+        given = functional.embedding_bag(held.rows, self.weight, bags, mode="sum", per_sample_weights=values)
+        of_heard = given.view(len(rolls), len(HEARD), self.num_classes)
+        return functional.pad(of_heard, (0, 0, 0, len(CONCEPTS) - len(HEARD)))
 
-    def values(self, moments: Moments) -> Tensor:
-        """How much of each n-gram there is in each clip, (B, F): log(1 + count), each family of length 1."""
-        counts = torch.zeros(moments.n_clips * self.n_buckets, device=moments.clips.device)
-        for found in find(moments):
-            start = self.starts.get(found.family.name)
-            if start is not None:
-                at = found.clips * self.n_buckets + start + found.buckets
-                counts.index_add_(0, at, torch.ones_like(at, dtype=counts.dtype))
-        logs = counts.log1p_().view(moments.n_clips, self.n_buckets)
-        families = torch.split(logs, [1 << family.bits for family in self.families], dim=1)
-        return torch.cat([nn.functional.normalize(family, dim=1) for family in families], dim=1)
+    def hold(self, moments: Moments) -> "Held":
+        """How much of each n-gram there is in each clip: log(1 + count), each family of the same length.
+
+        All together of `LENGTH`, as far as each family has something to say.
+        """
+        size, n_families = len(self.vocabulary.codes), len(FAMILIES)
+        counts = torch.zeros(moments.n_clips * size, device=moments.clips.device)
+        for found in self._find(moments):
+            rows, known = self.vocabulary.find(found.codes)
+            keys = found.clips[known] * size + rows
+            counts.index_add_(0, keys, torch.ones_like(keys, dtype=counts.dtype))
+        keys = counts.nonzero().squeeze(1)
+        clips, rows = keys // size, keys % size
+        logs = counts[keys].log1p()
+        families = torch.searchsorted(self.vocabulary.starts, rows, right=True) - 1
+        of = clips * n_families + families
+        squares = logs.new_zeros(moments.n_clips * n_families).index_add_(0, of, logs.square())
+        values = logs / squares[of].sqrt() * (LENGTH / math.sqrt(n_families))
+        return Held(keys, clips, rows, values)
+
+    def _dropped(self, held: "Held") -> Tensor:
+        """The values, some of them dropped in training: which, depends on the batch, the clip and the n-gram alone."""
+        if not self.training or self.ngram_dropout == 0.0:
+            return held.values
+        seed = torch.randint(1 << 62, (1,), device=held.keys.device)
+        clips = held.clips + (0 if self.share is None else self.share.start)
+        drawn = hash_columns([seed.expand_as(clips), clips, held.rows]).bitwise_and(_24_BITS) / (_24_BITS + 1)
+        return torch.where(drawn >= self.ngram_dropout, held.values / (1 - self.ngram_dropout), 0.0)
+
+    def _find(self, moments: Moments) -> Iterator[Found]:
+        return (found for found in find(moments) if self.absolute_pitch or not found.family.absolute)
 
     def combine(self, embeddings: Tensor, kept: Tensor) -> Tensor:
         return (embeddings * kept.unsqueeze(2)).sum(dim=1)
@@ -63,7 +122,7 @@ class NgramModel(DrawsChance, ConceptModel):
         return self.combine(embeddings, kept) / share
 
     def head(self, features: Tensor) -> Tensor:
-        return features + self.bias
+        return features + LENGTH * self.bias
 
     def trace(self, rolls: Tensor, target: int) -> Tensor:
         """What each key in each step of 100 ms gives to a pianist's logit, by concept: (B, 4, 88, 300).
@@ -75,44 +134,17 @@ class NgramModel(DrawsChance, ConceptModel):
         """
         self.check(rolls)
         moments = Moments.of(rolls)
-        given = self.values(moments) * self.weight[:, target]
-        traced = torch.zeros(len(CONCEPTS), len(moments), N_KEYS, device=rolls.device, dtype=given.dtype)
-        for found in find(moments):
-            start = self.starts.get(found.family.name)
-            if start is not None and len(found.clips):
-                self._share_out(found, start, given, moments, traced[CONCEPTS.index(found.family.concept)])
+        held = self.hold(moments)
+        given = held.values * self.weight[held.rows, target]
+        traced = torch.zeros(len(CONCEPTS), len(moments), N_KEYS, device=rolls.device)
+        for found in self._find(moments):
+            rows, known = self.vocabulary.find(found.codes)
+            if len(rows):
+                places = torch.searchsorted(held.keys, found.clips[known] * len(self.vocabulary.codes) + rows)
+                _share_out(found, known, places, given, moments, traced[CONCEPTS.index(found.family.concept)])
         steps = traced.new_zeros(len(rolls), len(CONCEPTS), N_KEYS, N_STEPS)
         steps[moments.clips, :, :, moments.steps] = traced.transpose(0, 1)
         return steps
-
-    def _share_out(self, found: Found, start: int, given: Tensor, moments: Moments, traced: Tensor) -> None:
-        """Adds what the n-grams of one family give to the keys (n, 88) that they are made of."""
-        size = 1 << found.family.bits
-        of_family = given[:, start : start + size]
-        at = found.clips * size + found.buckets
-        times = torch.bincount(at, minlength=of_family.numel())
-        each = (of_family.flatten()[at] / times[at]).unsqueeze(1) / found.moments.shape[1]
-        if found.keys is not None:
-            keys = found.keys
-            share = (each / keys.shape[1]).expand_as(keys)
-            traced.index_put_((found.moments.expand_as(keys), keys), share, accumulate=True)
-            return
-        share = each.expand_as(found.moments)
-        if found.family.voice in ("top", "low"):
-            keys = (moments.top if found.family.voice == "top" else moments.low)[found.moments]
-            traced.index_put_((found.moments, keys), share, accumulate=True)
-            return
-        sounding = moments.struck if found.family.voice == "struck" else moments.struck | moments.held
-        of_moments = traced.new_zeros(len(moments)).index_add_(0, found.moments.flatten(), share.flatten())
-        traced += sounding * (of_moments / sounding.sum(dim=1)).unsqueeze(1)
-
-    def _of_concept(self, values: Tensor, concept: str) -> Tensor:
-        own = [family for family in self.families if family.concept == concept]
-        if not own:
-            return values.new_zeros(len(values), self.num_classes)
-        start = self.starts[own[0].name]
-        end = self.starts[own[-1].name] + (1 << own[-1].bits)
-        return values[:, start:end] @ self.weight[start:end]
 
     def _draw_kept(self, embeddings: Tensor) -> Tensor:
         """Draws which concepts each clip keeps (B, 4): in training each heard one is masked by chance, never all."""
@@ -127,10 +159,24 @@ class NgramModel(DrawsChance, ConceptModel):
         return self.own(kept.scatter(1, best, value=True))
 
 
-def _starts(families: tuple[Family, ...]) -> tuple[dict[str, int], int]:
-    """Where each family's buckets begin, and how many there are in all."""
-    starts, at = {}, 0
-    for family in families:
-        starts[family.name] = at
-        at += 1 << family.bits
-    return starts, at
+def _share_out(found: Found, known: Tensor, places: Tensor, given: Tensor, moments: Moments, traced: Tensor) -> None:
+    """Adds what the known n-grams of one family give to the keys (n, 88) that they are made of.
+
+    `places` (m,) says where in `given` each of them stands.
+    """
+    _, which, times = torch.unique(places, return_inverse=True, return_counts=True)
+    members = found.moments[known]
+    each = (given[places] / times[which]).unsqueeze(1) / members.shape[1]
+    if found.keys is not None:
+        keys = found.keys[known]
+        share = (each / keys.shape[1]).expand_as(keys)
+        traced.index_put_((members.expand_as(keys), keys), share, accumulate=True)
+        return
+    share = each.expand_as(members)
+    if found.family.voice in ("top", "low"):
+        keys = (moments.top if found.family.voice == "top" else moments.low)[members]
+        traced.index_put_((members, keys), share, accumulate=True)
+        return
+    sounding = moments.struck if found.family.voice == "struck" else moments.struck | moments.held
+    of_moments = traced.new_zeros(len(moments)).index_add_(0, members.flatten(), share.flatten())
+    traced += sounding * (of_moments / sounding.sum(dim=1)).unsqueeze(1)

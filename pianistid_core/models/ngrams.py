@@ -1,13 +1,12 @@
-"""The n-grams of melody, harmony and rhythm that moments hold, each as a number in its family's range of buckets.
+"""The n-grams of melody, harmony and rhythm that moments hold, each as one number.
 
 A family is one way to look at music: three successive intervals of the top voice, a chord as steps above its lowest
-note, two successive waits. Whatever a family sees is hashed into its buckets (Weinberger et al. 2009), so that no
-vocabulary has to be learned first and unseen music has a place as well. Melody forgets time, rhythm forgets keys, and
-harmony forgets the order of single notes: what one concept hears says little of the others. Shapes: n moments of all
-clips (`Moments`), m n-grams found.
+note, two successive waits. Whatever a family sees is hashed to 64 bits, which no two n-grams of a data set share in
+practice. Melody forgets time, rhythm forgets keys, and harmony forgets the order of single notes: what one concept
+hears says little of the others. Shapes: n moments of all clips (`Moments`), m n-grams found.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,68 +26,71 @@ _CHORD_SEED = 2025
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of n-gram: whose `concept` it is, its 2 ** `bits` buckets, and the `voice` whose notes it is made of."""
+    """One kind of n-gram: whose `concept` it is, and the `voice` whose notes it is made of.
+
+    An `absolute` one depends on the keys themselves, and so on transposition.
+    """
 
     name: str
     concept: str
-    bits: int
     voice: Voice
     absolute: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The m n-grams of one family: their clips and buckets int64 (m,), and the moments that they span (m, w).
+    """The m n-grams of one family: their clips and codes int64 (m,), and the moments that they span (m, w).
 
     `keys` (m, k) are the keys at that moment that an n-gram is made of, where it is not all that its voice has there.
     """
 
     family: Family
     clips: Tensor
-    buckets: Tensor
+    codes: Tensor
     moments: Tensor
     keys: Tensor | None = None
 
 
-def _sized(prefix: str, concept: str, voice: Voice, bits: dict[int, int], *, absolute: bool = False) -> list[Family]:
-    return [Family(f"{prefix}{n}", concept, size, voice, absolute) for n, size in bits.items()]
+def _sized(prefix: str, concept: str, voice: Voice, sizes: Iterable[int], *, absolute: bool = False) -> list[Family]:
+    return [Family(f"{prefix}{n}", concept, voice, absolute) for n in sizes]
 
 
 FAMILIES: tuple[Family, ...] = (
-    *_sized("interval", "melody", "top", {1: 6, 2: 12, 3: 13, 4: 13, 5: 13, 6: 13}),
-    *_sized("pitch", "melody", "top", {1: 7, 2: 12, 3: 13, 4: 13}, absolute=True),
-    *_sized("contour", "melody", "top", {4: 12, 5: 13, 6: 13, 7: 13, 8: 13}),
-    *_sized("skip", "melody", "top", {1: 6, 2: 12, 3: 13}),
-    *_sized("skyline", "melody", "top", {2: 11, 3: 13, 4: 13, 5: 13}),
-    Family("chord over bass", "harmony", 13, "struck"),
-    Family("chord under top", "harmony", 10, "struck"),
-    Family("chord", "harmony", 13, "struck", absolute=True),
-    Family("chord without bass", "harmony", 12, "struck"),
-    Family("chord without top", "harmony", 12, "struck"),
-    Family("voicing", "harmony", 13, "struck", absolute=True),
-    Family("pitch classes", "harmony", 10, "struck"),
-    *_sized("interval up ", "harmony", "struck", {1: 7, 2: 7, 3: 7, 4: 7, 5: 7}),
-    *_sized("interval at ", "harmony", "struck", {1: 10, 2: 10, 3: 10, 4: 10, 5: 10}, absolute=True),
-    Family("held under top", "harmony", 7, "sounding"),
-    Family("held above low", "harmony", 10, "sounding"),
-    Family("held around top", "harmony", 13, "sounding"),
-    Family("held chord", "harmony", 13, "sounding"),
-    *_sized("bass step", "harmony", "low", {1: 7, 2: 12, 3: 13, 4: 13}),
-    *_sized("bass", "harmony", "low", {1: 7, 2: 13}, absolute=True),
-    Family("chord pair over bass", "harmony", 13, "struck"),
-    Family("chord pair under top", "harmony", 13, "struck"),
-    *_sized("chord top", "harmony", "struck", {1: 7, 2: 12, 3: 13}),
-    Family("key", "harmony", 7, "struck", absolute=True),
-    *_sized("wait", "rhythm", "struck", {1: 4, 2: 8, 3: 11, 4: 13, 5: 13, 6: 13}),
-    *_sized("count", "rhythm", "struck", {1: 3, 2: 6, 3: 8, 4: 11, 5: 13}),
-    *_sized("count and wait", "rhythm", "struck", {1: 6, 2: 11, 3: 13, 4: 13}),
-    *_sized("length", "rhythm", "top", {1: 4, 2: 8, 3: 11}),
-    *_sized("length and wait", "rhythm", "top", {1: 6, 2: 12, 3: 13}),
-    *_sized("low length", "rhythm", "low", {1: 4, 2: 8}),
-    *_sized("low length and count", "rhythm", "low", {1: 6, 2: 12}),
-    *_sized("held and struck", "rhythm", "sounding", {1: 6, 2: 12}),
+    *_sized("interval", "melody", "top", range(1, 7)),
+    *_sized("pitch", "melody", "top", range(1, 5), absolute=True),
+    *_sized("contour", "melody", "top", range(4, 9)),
+    *_sized("skip", "melody", "top", range(1, 4)),
+    *_sized("skyline", "melody", "top", range(2, 6)),
+    Family("chord over bass", "harmony", "struck"),
+    Family("chord under top", "harmony", "struck"),
+    Family("chord", "harmony", "struck", absolute=True),
+    Family("chord without bass", "harmony", "struck"),
+    Family("chord without top", "harmony", "struck"),
+    Family("voicing", "harmony", "struck", absolute=True),
+    Family("pitch classes", "harmony", "struck"),
+    *_sized("interval up ", "harmony", "struck", range(1, 6)),
+    *_sized("interval at ", "harmony", "struck", range(1, 6), absolute=True),
+    Family("held under top", "harmony", "sounding"),
+    Family("held above low", "harmony", "sounding"),
+    Family("held around top", "harmony", "sounding"),
+    Family("held chord", "harmony", "sounding"),
+    *_sized("bass step", "harmony", "low", range(1, 5)),
+    *_sized("bass", "harmony", "low", range(1, 3), absolute=True),
+    Family("chord pair over bass", "harmony", "struck"),
+    Family("chord pair under top", "harmony", "struck"),
+    *_sized("chord top", "harmony", "struck", range(1, 4)),
+    Family("key", "harmony", "struck", absolute=True),
+    *_sized("wait", "rhythm", "struck", range(1, 7)),
+    *_sized("count", "rhythm", "struck", range(1, 6)),
+    *_sized("count and wait", "rhythm", "struck", range(1, 5)),
+    *_sized("length", "rhythm", "top", range(1, 4)),
+    *_sized("length and wait", "rhythm", "top", range(1, 4)),
+    *_sized("low length", "rhythm", "low", range(1, 3)),
+    *_sized("low length and count", "rhythm", "low", range(1, 3)),
+    *_sized("held and struck", "rhythm", "sounding", range(1, 3)),
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
+_NUMBERS = {family.name: number for number, family in enumerate(FAMILIES)}
 
 MOST_WAIT, NO_WAIT = 12, 15
 _MOST_STRUCK, _MOST_HELD, _MOST_LENGTH = 6, 9, 12
@@ -156,7 +158,7 @@ class _Reader:
         yield from self._grams("chord pair under top", [under_top[chords]], (2,), at=chords, numbered=False)
         tops = step_from_before(m.top[chords], N_KEYS)
         yield from self._grams("chord top", [tops], range(1, 4), of_steps=True, at=chords)
-        yield self._found("key", m.clips[where], _hash([keys]), where, [keys])
+        yield self._found("key", m.clips[where], hash_columns([keys]), where, [keys])
 
     def rhythm(self) -> Iterator[Found]:
         """Waits, how many keys are struck, and how long they sound: all without keys."""
@@ -188,8 +190,8 @@ class _Reader:
             together = where[up:] == where[:-up]
             low, high, moment = keys[:-up][together], keys[up:][together], where[up:][together]
             clips = self.m.clips[moment]
-            yield self._found(f"interval up {up}", clips, _hash([high - low]), moment, [low, high])
-            yield self._found(f"interval at {up}", clips, _hash([high - low, low // 6]), moment, [low, high])
+            yield self._found(f"interval up {up}", clips, hash_columns([high - low]), moment, [low, high])
+            yield self._found(f"interval at {up}", clips, hash_columns([high - low, low // 6]), moment, [low, high])
 
     def _held(self) -> Iterator[Found]:
         """What is held over, as seen from what is struck."""
@@ -197,9 +199,9 @@ class _Reader:
         where, keys = m.held.nonzero(as_tuple=True)
         clips = m.clips[where]
         from_top = m.top[where] - keys
-        yield self._found("held under top", clips, _hash([from_top.clamp(-40, 60)]), where, [keys, m.top[where]])
+        yield self._found("held under top", clips, hash_columns([from_top.clamp(-40, 60)]), where, [keys, m.top[where]])
         from_low, counts = (m.low[where] - keys).clamp(-60, 60), m.n_struck[where].clamp(max=_MOST_STRUCK)
-        yield self._found("held above low", clips, _hash([from_low, counts]), where, [keys, m.low[where]])
+        yield self._found("held above low", clips, hash_columns([from_low, counts]), where, [keys, m.low[where]])
         around = from_top.abs() <= _AROUND_TOP
         yield self._single("held around top", [self._chords(where[around], from_top[around])], m.n_held >= 2)
         shape = self._chords(where, keys - lowest(m.held)[where])
@@ -251,23 +253,22 @@ class _Reader:
             values = [column[ends - back] for back in range(size - 1, -1, -1) for column in columns]
             name = f"{prefix}{size}" if numbered else prefix
             members = moments[ends.unsqueeze(1) - torch.arange(span, -1, -1, device=self.device)]
-            yield self._found(name, clips[ends], _hash(values), members)
+            yield self._found(name, clips[ends], hash_columns(values), members)
 
     def _single(self, name: str, columns: Sequence[Tensor], where: Tensor) -> Found:
         moments = where.nonzero().squeeze(1)
-        return self._found(name, self.m.clips[moments], _hash([c[moments] for c in columns]), moments)
+        return self._found(name, self.m.clips[moments], hash_columns([c[moments] for c in columns]), moments)
 
     def _found(
         self, name: str, clips: Tensor, codes: Tensor, moments: Tensor, keys: Sequence[Tensor] | None = None
     ) -> Found:
         family = _BY_NAME[name]
-        # The low bits of a product depend on the low bits of what went in alone; the high ones, on all.
-        buckets = (codes >> 20) & ((1 << family.bits) - 1)
+        own = hash_columns([codes, torch.tensor(_NUMBERS[name], device=self.device)])
         members = moments if moments.dim() == 2 else moments.unsqueeze(1)
-        return Found(family, clips, buckets, members, None if keys is None else torch.stack(list(keys), dim=1))
+        return Found(family, clips, own, members, None if keys is None else torch.stack(list(keys), dim=1))
 
 
-def _hash(values: Sequence[Tensor]) -> Tensor:
+def hash_columns(values: Sequence[Tensor]) -> Tensor:
     """Mixes some columns (m,) into one number each."""
     code = torch.full_like(values[0], _ADD)
     for value in values:
@@ -284,4 +285,4 @@ def _size_of_leap(intervals: Tensor) -> Tensor:
 
 def _chord_codes() -> Tensor:
     """A number for each value from -88 to 88, as good as random but the same whatever torch's generators do."""
-    return _hash([torch.arange(2 * N_KEYS + 1), torch.tensor(_CHORD_SEED)])
+    return hash_columns([torch.arange(2 * N_KEYS + 1), torch.tensor(_CHORD_SEED)])

@@ -350,6 +350,21 @@ class NgramOptions:
 
     in_channels: ClassVar[int] = 1
 
+    vocabulary: int = option(
+        200_000,
+        label="N-grams known",
+        help="How many n-grams have weights: those that most recordings have in common; a file of 10 MB holds 200,000.",
+        low=1,
+        high=10_000_000,
+    )
+    least_recordings: int = option(
+        3,
+        label="Least recordings",
+        help="An n-gram is known only when at least this many recordings of the training part have it.",
+        low=1,
+        high=1_000_000,
+        level="advanced",
+    )
     ngram_dropout: float = option(
         0.3,
         label="N-gram dropout",
