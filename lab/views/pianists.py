@@ -17,7 +17,9 @@ from components.chart import show_chart
 from components.empty import show_empty
 from components.figures import show_figures
 from components.recordings import show_recordings
+from guard import guarded
 from pianistid_core.accounts import Role
+from pianistid_core.boxed import Box
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.profiles import Profile, Profiles, saved
 from pianistid_core.runs import Run, RunSummary
@@ -33,15 +35,18 @@ def main() -> None:
     st.title("Pianists")
     root = state.data_root()
     runs = data.trained(cached.run_index(root).summaries())
-    if not runs:
+    with guarded():
+        box = cached.shipped()
+    shipped = box_profiles(box)
+    if not runs and shipped is None:
         words = "This page tells what a trained model knows of each pianist. The demo trains in a few minutes."
         show_empty(":material/groups:", "No trained model yet", words, train_one, key="no_model")
         return
-    chosen = choose(runs)
+    chosen = choose(runs, box.name if box is not None and shipped is not None else "")
     if chosen is None:
         return
     run, part = chosen
-    found = measured(run, root, part)
+    found = shipped if run is None else measured(run, root, part)
     if found is None:
         return
     heading(found)
@@ -49,7 +54,7 @@ def main() -> None:
     one = choose_pianist(found)
     if one is not None:
         portrait(one, found)
-        typical(one, root)
+        typical(one, root, shipped=run is None)
     for_nerds(found)
 
 
@@ -58,18 +63,29 @@ def train_one() -> None:
     st.page_link("views/home.py", label="Make and train the demo", icon=":material/home:")
 
 
-def choose(runs: Sequence[RunSummary]) -> tuple[Run, str] | None:
-    """The model and the part of its split to look at."""
+def box_profiles(box: Box | None) -> Profiles | None:
+    """What is known of the pianists of the model in the box, where that was measured when it was made."""
+    try:
+        return Profiles.from_dict(box.measured["profiles"]) if box is not None else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def choose(runs: Sequence[RunSummary], shipped: str) -> tuple[Run | None, str] | None:
+    """The model, None for the one in the box, and the part of its split to look at."""
     by_id = {run.id: run for run in runs}
+    names = ([shipped] if shipped else []) + list(by_id)
     asked = st.query_params.get(state.MODEL)
-    if asked and asked not in by_id:
+    if asked and asked not in names:
         st.warning(sentence(f"there is no trained run {asked} here; another is shown"), icon=":material/warning:")
-    state.bound_choice(state.MODEL, list(by_id))
+    state.bound_choice(state.MODEL, names)
     one, two = st.columns([5, 2], vertical_alignment="bottom")
     model = one.selectbox(
-        "Model", list(by_id), index=None, key=state.MODEL, bind="query-params", format_func=one_line,
-        help="A run with a checkpoint, newest first. Its most trained checkpoint is looked at.",
+        "Model", names, index=None, key=state.MODEL, bind="query-params", format_func=one_line,
+        help="The model that comes with the lab, and the runs with a checkpoint, newest first, at their most trained.",
     )  # fmt: skip
+    if shipped and model == shipped:
+        return None, PARTS["Test"]
     part = two.segmented_control(
         "Part", list(PARTS), default="Test", key="pianists_part", bind="query-params", required=True,
         help="Which recordings the figures are of. The model has learned from neither.",
@@ -195,13 +211,19 @@ def portrait(one: Profile, found: Profiles) -> None:
     )  # fmt: skip
 
 
-def typical(one: Profile, root: DataRoot) -> None:
-    """The recordings that sound most like the pianist to the model, to look at and hear."""
+def typical(one: Profile, root: DataRoot, *, shipped: bool) -> None:
+    """The recordings that sound most like the pianist to the model, to look at and hear.
+
+    Those of the `shipped` model need not be here.
+    """
     if not one.n:
         return
     st.subheader("Most typical recordings", anchor=False)
     if not one.typical:
         st.caption(plain(f"The model names none of the recordings of {one_line(one.pianist)}, so none is typical."))
+        return
+    if shipped and not any(root.clip_paths(track) for track, _ in one.typical):
+        st.caption("The recordings that this model was tested on are not in this data root.")
         return
     st.caption("Named right, and with the highest probability; the first is the most typical.")
     labels = {track: f"{percent(share)} sure" for track, share in one.typical}
@@ -221,10 +243,10 @@ def for_nerds(found: Profiles) -> None:
         )
         if found.concepts:
             st.markdown(
-                "**A concept alone** means that the embeddings of the other three are set to zero before the model's "
-                "head. The head has learned from all four together, though with some hidden at times, and pools over "
-                "four: one alone also arrives weaker. So a low figure can mean that the concept holds little evidence, "
-                "or that the head hears it too softly: scale and evidence mix. Compare pianists by one concept rather "
+                "**A concept alone** means that the embeddings of the others are set to zero before the model's "
+                "head. The head has learned from all of them together, though with some hidden at times, and pools "
+                "over all: one alone also arrives weaker. So a low figure can mean that the concept holds little "
+                "evidence, or that the head hears it too softly: scale and evidence mix. Compare pianists by one concept rather "
                 "than concepts with each other. With little to go by a model says the same few names again and again, "
                 "and is right about those by chance: the table tells how many recordings of others are taken for them "
                 "too. And a figure says how *this model* tells a pianist, not what makes "

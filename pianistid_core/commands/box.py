@@ -87,7 +87,7 @@ def _make(options: Namespace) -> int:
     loaded = as_boxed(load_model(run.path, root=root))
     if loaded.calibration is None:
         loaded = replace(loaded, calibration=_calibrated(run, loaded, root, options))
-    measured = _measured(loaded, root, options)
+    measured = _measured(loaded, root, options) | {"profiles": _profiles(run, root)}
     title = options.title or _TITLES.get(len(loaded.class_names), f"{len(loaded.class_names)} pianists")
     box = write_box(
         loaded,
@@ -193,6 +193,14 @@ def _measured(loaded: "LoadedModel", root: DataRoot, options: Namespace) -> dict
     if options.expressive is not None:
         measured["expressive"] = measure_expressive(identifier, Path(options.expressive), root.split(split))
     return measured
+
+
+def _profiles(run: Run, root: DataRoot) -> dict[str, Any]:
+    """What it knows of each pianist, for the page that tells of that."""
+    from pianistid_core.profiles import profiles
+
+    with progress("clips") as shown:
+        return profiles(run, root, "test", lambda done, total: shown.show("profiling", done, total)).to_dict()
 
 
 def _program() -> str:

@@ -13,6 +13,7 @@ from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.measuring import measure_model
 from pianistid_core.models import FactorisedModel
+from pianistid_core.profiles import profiles
 from pianistid_core.run_config import find_run
 
 PAGE = "views/identify.py"
@@ -27,7 +28,11 @@ def only_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(trained_root: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     loaded = load_model(find_run("demo/tiny", trained_root).path)
-    write_box(loaded, folder, title="Eight pianists", measured={"test": measure_model(loaded, trained_root)})
+    measured = {
+        "test": measure_model(loaded, trained_root),
+        "profiles": profiles(find_run("demo/tiny", trained_root), trained_root).to_dict(),
+    }
+    write_box(loaded, folder, title="Eight pianists", measured=measured)
     return folder
 
 
@@ -88,6 +93,18 @@ def test_a_file_dropped_on_home_is_answered_at_once(
     at.switch_page(PAGE).run()  # which in a browser has happened
     at.button(key="put_away").click().run()
     assert "Nothing to listen to yet" in words(at)
+
+
+def test_its_pianists_are_known_without_data(
+    box: Path, tmp_path: Path, trained_root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = lab(tmp_path, monkeypatch, "views/pianists.py")
+    assert at.selectbox(key="model").options == ["Eight pianists (shipped)"]
+    assert len(at.selectbox(key="pianist").options) == 8
+    text = words(at)
+    assert "not in this data root" in text or "so none is typical" in text
+    at = lab(trained_root, monkeypatch, "views/pianists.py", model="demo/tiny")
+    assert at.selectbox(key="model").value == "demo/tiny" and not at.warning
 
 
 def test_without_a_box_home_promises_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
