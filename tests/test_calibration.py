@@ -27,7 +27,7 @@ MINE = Calibration(
     usual=USUAL,
     measured={"ece": 0.03},
 )
-LOGITS = nps.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-300, 300))
+LOGITS = nps.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=st.floats(-300, 300))
 
 
 @given(LOGITS)
