@@ -246,11 +246,11 @@ def for_nerds(found: Profiles) -> None:
                 "**A concept alone** means that the embeddings of the others are set to zero before the model's "
                 "head. The head has learned from all of them together, though with some hidden at times, and pools "
                 "over all: one alone also arrives weaker. So a low figure can mean that the concept holds little "
-                "evidence, or that the head hears it too softly: scale and evidence mix. Compare pianists by one concept "
-                "rather than concepts with each other. With little to go by a model says the same few names again and again, "
-                "and is right about those by chance: the table tells how many recordings of others are taken for them "
-                "too. And a figure says how *this model* tells a pianist, not what makes "
-                "them sound as they do."
+                "evidence, or that the head hears it too softly: scale and evidence mix. Compare pianists by one "
+                "concept rather than concepts with each other. With little to go by a model says the same few names "
+                "again and again, and is right about those by chance: the table tells how many recordings of others "
+                "are taken for them too. And a figure says how *this model* tells a pianist, not what makes them "
+                "sound as they do."
             )
 
 
