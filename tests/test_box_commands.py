@@ -11,6 +11,7 @@ from pianistid_core.boxed import CARD, WEIGHTS, read_box
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.config import to_yaml
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.identify import Identifier
 from pianistid_core.midi import write_midi
 from pianistid_core.models import FactorisedModel
 from pianistid_core.run_config import run_for
@@ -87,6 +88,24 @@ def test_a_finished_run_is_put_in_as_it_is(root: DataRoot, tmp_path: Path, capsy
     facts = json.loads(printed.out)
     assert facts["title"] == "My three" and {row["n"] for row in facts["measured"]["robustness"]} == {2}
     assert "not calibrated" in printed.err
+
+
+def test_a_model_of_n_grams_comes_out_of_the_box_as_it_went_in(root: DataRoot, tmp_path: Path) -> None:
+    options = {"vocabulary": 3000, "least_recordings": 2}
+    config = tiny_config(
+        run="ngram", epochs=1, encoder_module="ngram", model_cfg=options, train_dataset_cfg={}, test_dataset_cfg={}
+    )
+    run = run_for(config, root)
+    train(config, root, run)
+    asked = ["box", "make", "--run", "tests/ngram", "--to", str(tmp_path / "box"), "--data-root", str(root.path)]
+    assert main([*asked, "--most", "1"]) == 0
+    notes = make_notes(99, seconds=61, **HABITS[0])
+    here, there = (
+        Identifier.from_checkpoint(source, root=root).identify(notes).probabilities
+        for source in (run.path, tmp_path / "box" / WEIGHTS)
+    )
+    assert there == pytest.approx(here, abs=2e-3)
+    assert "and not dynamics." in read_box(tmp_path / "box").card
 
 
 def test_identify_asks_the_model_in_the_box_first(

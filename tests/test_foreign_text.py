@@ -163,6 +163,7 @@ EXPLAINED = {
     "sidebar.py": {"section": _OWN, "page": _OWN, "person.role.label": "one of three roles"},
     "views/compare.py": {"data.MAX_RUNS": _FIGURE, "list(TABS)": _OWN},
     "views/home.py": {"name": "one of seven states", "step.label": _OWN},
+    "views/results.py": {"list(names)": _OWN},
     "views/identify.py": {"insight.doing": _OWN, "name": _OWN, "card": "the package's own file"},
 }  # fmt: skip
 
