@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pianistid_core import calibrating
 from pianistid_core.calibrating import (
     HeldOut,
     auroc,
@@ -18,6 +19,7 @@ from pianistid_core.calibrating import (
     measure,
     reliability,
 )
+from pianistid_core.calibration import Calibration
 from pianistid_core.errors import DataError
 
 PIANISTS = 6
@@ -62,6 +64,20 @@ def test_what_it_says_holds_on_recordings_that_it_has_not_seen(fitted: Any) -> N
 def test_what_it_measured_is_not_of_what_it_was_fitted_on(fitted: Any) -> None:
     assert fitted.n_recordings == 800 and fitted.measured["n_recordings"] == 800
     assert fitted.measured["ece"] == cross_measured(heard(0, 800))["ece"] != measure(fitted, heard(0, 800))["ece"]
+
+
+def test_nothing_is_measured_on_what_it_was_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, seen = heard(6, 40), []
+    real = calibrating._outcomes
+
+    def watched(calibration: Calibration, new: HeldOut) -> Any:
+        seen.append((calibration.n_recordings, set(new.recordings.tolist())))
+        return real(calibration, new)
+
+    monkeypatch.setattr(calibrating, "_outcomes", watched)
+    cross_measured(held)
+    assert all(n + len(new) == 40 for n, new in seen) and len(set().union(*(new for _, new in seen))) == 40
+    assert sum(len(new) for _, new in seen) == 40
 
 
 def test_the_same_recordings_under_other_numbers_and_in_another_order_fit_as_well() -> None:
