@@ -42,6 +42,7 @@ def test_models_that_never_learned_are_seen_through_and_one_that_did_is_not(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_models_that_never_learned_are_seen_through(taught: LoadedModel, unheard_clips: list[Notes]) -> None:
     identifier = Identifier(taught, CPU)
     blank = [attribute(untrained(identifier, seed), unheard_clips[seed]) for seed in range(20)]
