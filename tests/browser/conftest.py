@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from pianistid_core.boxed import write_box
+from pianistid_core.checkpoints import load_model
 from pianistid_core.config import load_config
 from pianistid_core.datasets.demo import make_demo
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.datasets.splitting import make_split
 from pianistid_core.ladder import Family
-from pianistid_core.run_config import run_for
+from pianistid_core.measuring import measure_model
+from pianistid_core.run_config import find_run, run_for
 from pianistid_core.runs import find_runs
 from pianistid_core.training import train
 
@@ -131,6 +134,28 @@ def empty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     running.kill()
     assert "Traceback" not in running.log.read_text(), running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def box_server(trained_root: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a model in its box, on a data root that is not there yet."""
+    base = tmp_path_factory.mktemp("box")
+    loaded = load_model(find_run("shipped/tiny", trained_root).path)
+    write_box(loaded, base / "box", title="Eight pianists", measured={"test": measure_model(loaded, trained_root)})
+    running = Server(DataRoot(base / "home", base / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIANISTID_BOX", str(base / "box"))
+        running.start()
+    yield running
+    running.kill()
+    assert "Traceback" not in running.log.read_text(), running.log.read_text()
+
+
+@pytest.fixture
+def box_page(browser: "playwright_api.Browser", box_server: Server) -> Iterator["playwright_api.Page"]:
+    """A page of a lab that comes with a model, watched likewise."""
+    with watched_page(browser, box_server) as opened:
+        yield opened
 
 
 @pytest.fixture
