@@ -132,6 +132,7 @@ def test_clips_as_transcribed_are_told_apart_by_whether_they_were_learned_from(t
         measure_expressive(ByPitch(), tmp_path, split)  # type: ignore[arg-type]
     write_midi(make_notes(1, seconds=29, centre=45), tmp_path / "jtd_a-tune-1_clip_003.mid")
     write_midi(make_notes(1, seconds=29, centre=45), tmp_path / "pijama_b-tune-2_clip_011.mid")
+    write_midi(make_notes(1, seconds=29, centre=58), tmp_path / "pijama_b-elsewhere-3_clip_000.mid")
     write_midi(make_notes(1, seconds=29), tmp_path / "pijama_c-unknown_clip_000.mid")
     found = measure_expressive(ByPitch(), tmp_path, split)  # type: ignore[arg-type]
-    assert [(name, one["right"], one["n"]) for name, one in found.items()] == [("train", 1, 1), ("held out", 0, 1)]
+    assert [(name, one["right"], one["n"]) for name, one in found.items()] == [("train", 1, 1), ("held out", 1, 2)]
