@@ -47,6 +47,7 @@ def clips_of_notes(draw: st.DrawFn, largest: int = 60) -> PackedNotes:
 
 any_options = st.builds(
     ClipOptions,
+    release_gap_s=st.sampled_from([0.0, 0.02, 0.05]),
     normalize_velocity=st.booleans(),
     multichannel=st.booleans(),
     data_augmentation=st.booleans(),

@@ -8,6 +8,7 @@ import pytest
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import concept_rolls
 from pianistid_core.errors import ExtractionError
+from pianistid_core.midi import Notes
 from pianistid_core.rolls import normalise, piano_roll
 from tiny import make_notes
 
@@ -41,6 +42,18 @@ def test_the_augmentation_probability_holds_for_one_channel_and_for_four(
     options = {"data_augmentation": True, "augmentation_probability": probability}
     drawn = (draw(seed, multichannel=multichannel, use_concepts=(0,), **options) for seed in range(200))
     assert low <= sum(not np.array_equal(roll, plain) for roll in drawn) <= high
+
+
+def test_a_gap_ends_notes_sooner_but_never_a_short_one() -> None:
+    music = Notes.from_arrays(
+        np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, 2.03]), np.array([60, 60, 60]), np.full(3, 80)
+    )
+    joined, apart = (
+        draw_clip(music, ClipOptions(release_gap_s=gap_s), np.random.default_rng(0))[0, 39] > 0 for gap_s in (0.0, 0.05)
+    )
+    assert joined[:201].all()
+    assert apart[:95].all() and not apart[96:100].any() and apart[100:195].all() and not apart[196:200].any()
+    assert apart[200:202].all() and not apart[203:].any()
 
 
 def test_jitter_starts_within_the_first_15_s() -> None:

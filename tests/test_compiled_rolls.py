@@ -19,6 +19,7 @@ from pianistid_core.drawing import Chance
 from pianistid_core.midi import Notes, read_midi
 from pianistid_core.packed_notes import PackedNotes
 from pianistid_core.strokes import Strokes
+from tiny import make_notes
 
 compiled_rolls = pytest.importorskip("pianistid_core.compiled_rolls", reason="numba is not installed")
 
@@ -96,6 +97,18 @@ def test_real_clips_equal_the_reference(shared: Path) -> None:
         for form in FORMS:
             rolls, same_reasons = drawn(packed, options, chance, form)
             assert same_reasons == reasons and torch.equal(as_floats(rolls, options), as_floats(plain, options))
+
+
+@pytest.mark.parametrize("options", [TRAINING, ClipOptions(data_augmentation=True, augmentation_probability=1.0)])
+def test_notes_that_are_ended_sooner_are_drawn_alike(options: ClipOptions) -> None:
+    packed = PackedNotes.of([make_notes(seed) for seed in range(4)])
+    options = dataclasses.replace(options, release_gap_s=0.037)
+    chance = Chance(3, 1, attempts=10, training=True)
+    plain, reasons = drawn(packed, options, chance, "float32", plainly=True)
+    assert not torch.equal(plain, drawn(packed, dataclasses.replace(options, release_gap_s=0.0), chance, "float32")[0])
+    for form in FORMS:
+        rolls, same_reasons = drawn(packed, options, chance, form)
+        assert same_reasons == reasons and torch.equal(as_floats(rolls, options), as_floats(plain, options))
 
 
 def whole_keyboard(softest: int = 90, keys: int = 88) -> PackedNotes:

@@ -132,7 +132,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "sched_type": "cosine",
         "sched_cfg": {"T_max": 100, "eta_min": 0.0},
         "loss_type": "cce",
-        "loss_cfg": {},
+        "loss_cfg": {"label_smoothing": 0.0},
         "checkpoint_cfg": {
             "save_checkpoints": True,
             "load_checkpoints": True,
@@ -162,7 +162,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "dynamics": {"quantize_resolution": 0.01},
     }
     for part in ("train_dataset_cfg", "test_dataset_cfg"):
-        expected[part] |= {"use_concepts": [0, 1, 2, 3], "extractor_cfg": extraction}
+        expected[part] |= {"use_concepts": [0, 1, 2, 3], "extractor_cfg": extraction, "release_gap_s": 0.0}
     assert to_dict(default_config()) == expected
     assert default_config() == RunConfig()
 

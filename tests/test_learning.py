@@ -64,6 +64,18 @@ def close(a: Learner, b: Learner, atol: float) -> bool:
 # --- as the reference ---
 
 
+def test_labels_are_smoothed_as_torch_does_it() -> None:
+    batch = some_batch()
+    plain, smooth = (
+        Learner(tiny_config(loss_cfg={"label_smoothing": smoothing}), CPU, N_CLASSES) for smoothing in (0.0, 0.4)
+    )
+    torch.manual_seed(0)
+    logits = plain.model(batch.rolls)
+    expected = functional.cross_entropy(logits, batch.labels, label_smoothing=0.4).item()
+    assert losses(smooth, 1) == [pytest.approx(expected)]
+    assert losses(plain, 1) != [pytest.approx(expected)]
+
+
 @pytest.mark.parametrize("loss_type", ["cce", "cce+triplet"])
 def test_a_step_is_what_torch_would_do_by_hand(loss_type: str) -> None:
     config, batch = tiny_config(loss_type=loss_type), some_batch()

@@ -66,8 +66,8 @@ def test_presets_are_the_papers_sixteen_and_our_own(shared: Path) -> None:
     assert len(published) == 16
     found = {preset.name: preset for preset in presets()}
     assert {name: found[name].published_accuracy for name in published} == published
-    assert set(found) - set(published) == {"demo.yaml", "jazz20-cpu.yaml", *FAST}
-    assert list(found)[:2] == ["demo.yaml", "jazz20-cpu.yaml"]
+    assert set(found) - set(published) == {"demo.yaml", "box.yaml", "jazz20-cpu.yaml", *FAST}
+    assert list(found)[:3] == ["demo.yaml", "box.yaml", "jazz20-cpu.yaml"]
     for name, preset in found.items():
         assert preset.title and len(preset.summary) > 40
         assert preset.path == config_dir() / name

@@ -105,6 +105,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "triplet, step": {"loss_type": "cce+triplet", "sched_type": "step", "sched_cfg": {"step_size": 1, "gamma": 0.5}},
     "linear": {"sched_type": "linear", "sched_cfg": {"total_iters": 2}},
     "no schedule": {"sched_type": None},
+    "n-grams": {
+        "encoder_module": "ngram",
+        "model_cfg": {"vocabulary": 500, "least_recordings": 1, "ngram_dropout": 0.5, "use_masking": True},
+        **{f"{part}_dataset_cfg": {"multichannel": False, "release_gap_s": 0.02} for part in ("train", "test")},
+    },
 }
 
 
@@ -162,6 +167,18 @@ def test_a_run_is_stopped_while_it_reads_its_clips(tiny_root: DataRoot) -> None:
 
     assert train(config, tiny_root, run, on_progress=on_progress).status == "stopped"
     assert seen == ["reading train clips"] and run.stop_request() is None and run.checkpoints() == []
+
+
+def test_a_run_is_stopped_while_it_studies_and_studies_again(tiny_root: DataRoot) -> None:
+    whole = trained(tiny_root, tiny_config(run="whole", epochs=1, **VARIANTS["n-grams"]))
+    config = tiny_config(run="cut", epochs=1, **VARIANTS["n-grams"])
+    cut = run_for(config, tiny_root)
+    train(config, tiny_root, cut, on_progress=stop_at(cut, "studying train", 1))
+    assert cut.state().status == "stopped"
+    train(config, tiny_root, cut)
+    assert cut.state().status == "finished"
+    assert same_weights(cut, whole)
+    assert weights(cut)["vocabulary.starts"][-1] > 0
 
 
 def test_finishing_early_evaluates_and_keeps_a_checkpoint(tiny_root: DataRoot) -> None:
