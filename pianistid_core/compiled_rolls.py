@@ -299,6 +299,8 @@ def _hear(notes: Any, clip: int, rules: Any, state: Any, work: Any) -> int:
     clip_start = uniform(state, 0.0, MAX_JITTER_S) if rules.jitter else 0.0
     clip_end = clip_start + CLIP_SECONDS
     heard = 0
+    # Of the last note on each key: its number among those heard, its end, and the soonest that it may be ended.
+    last, last_end_s, soonest_s = np.full(128, -1), np.zeros(128), np.zeros(128)
     for i in range(begin, end):
         onset_s, offset_s, pitch, velocity = onsets_s[i], offsets_s[i], int(pitches[i]), int(velocities[i])
         if augmented:
@@ -308,8 +310,13 @@ def _hear(notes: Any, clip: int, rules: Any, state: Any, work: Any) -> int:
             pitch += semitones
             velocity = min(max(velocity + shifts[i - begin], 0), MAX_VELOCITY)
         if rules.release_gap_s > 0.0:
-            shortest_s = min(offset_s, onset_s + SHORTEST_RELEASED_S)
-            offset_s = max(offset_s - rules.release_gap_s, shortest_s)
+            key = min(max(pitch, 0), 127)
+            if last[key] >= 0:
+                ended_s = min(last_end_s[key], max(onset_s - rules.release_gap_s, soonest_s[key]))
+                work.ends_s[last[key]] = ended_s - clip_start
+            soonest_s[key] = min(offset_s, onset_s + SHORTEST_RELEASED_S)
+            offset_s = max(offset_s - rules.release_gap_s, soonest_s[key])
+            last[key], last_end_s[key] = -1, offset_s
         if (
             pitch >= LOWEST_PITCH
             and pitch <= HIGHEST_PITCH
@@ -322,6 +329,8 @@ def _hear(notes: Any, clip: int, rules: Any, state: Any, work: Any) -> int:
             work.ends_s[heard] = offset_s - clip_start
             work.pitches[heard] = pitch
             work.velocities[heard] = velocity
+            if rules.release_gap_s > 0.0:
+                last[pitch] = heard
             heard += 1
     return heard
 

@@ -97,10 +97,20 @@ class Notes:
         return Notes(self.onsets_s + by_s, self.offsets_s + by_s, self.pitches, self.velocities)
 
     def released(self, gap_s: float) -> "Notes":
-        """The same notes ended `gap_s` seconds sooner, but none that it would leave shorter than 20 ms below that."""
+        """The same notes ended `gap_s` seconds sooner, and that long before their key is struck again.
+
+        None that it would leave shorter is ended sooner than 20 ms after its onset. With a gap of 0 nothing changes.
+        """
         if gap_s == 0:
             return self
-        sooner = np.maximum(self.offsets_s - gap_s, np.minimum(self.offsets_s, self.onsets_s + SHORTEST_RELEASED_S))
+        by_key = np.lexsort((np.arange(len(self)), self.pitches))
+        struck_again_s = np.full(len(self), np.inf)
+        follows = self.pitches[by_key[1:]] == self.pitches[by_key[:-1]]
+        struck_again_s[by_key[:-1][follows]] = self.onsets_s[by_key[1:][follows]]
+        sooner = np.maximum(
+            np.minimum(self.offsets_s, struck_again_s) - gap_s,
+            np.minimum(self.offsets_s, self.onsets_s + SHORTEST_RELEASED_S),
+        )
         return Notes(self.onsets_s, sooner, self.pitches, self.velocities)
 
     def between(self, start_s: float, end_s: float) -> "Notes":

@@ -56,6 +56,14 @@ def test_a_gap_ends_notes_sooner_but_never_a_short_one() -> None:
     assert apart[200:202].all() and not apart[203:].any()
 
 
+def test_a_key_struck_again_while_it_sounds_is_let_go_first_whatever_the_velocities() -> None:
+    for velocities in ([80, 80], [90, 40], [40, 90]):
+        music = Notes.from_arrays(np.array([0.0, 1.0]), np.array([5.0, 2.0]), np.array([60, 60]), np.array(velocities))
+        sounding = draw_clip(music, ClipOptions(release_gap_s=0.05), np.random.default_rng(0))[0, 39] > 0
+        assert sounding[:95].all() and not sounding[96:100].any() and sounding[100:195].all()
+        assert not sounding[196:].any()
+
+
 def test_jitter_starts_within_the_first_15_s() -> None:
     late = dataclasses.replace(NOTES, onsets_s=NOTES.onsets_s + 44.9, offsets_s=NOTES.offsets_s + 44.9)
     starts = 0
