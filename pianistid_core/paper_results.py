@@ -52,8 +52,8 @@ LIMITS = (
     "The clips of jazz20 are poorer than the paper's: on a grid of 100 ms, all notes equally loud, and without the "
     "padding that jitter needs, so that there is no jitter. Loudness tells nothing here, and the dynamics encoder "
     "hears little more than how many chords and notes there are.",
-    "The CRNNs, of which one cannot be made smaller, hardly learned in the time they had: they name a fifth of the "
-    "recordings or less, and what they are compared with says little.",
+    "The CRNNs, of which one cannot be made smaller, hardly learned in the time they had: they name about a fifth "
+    "of the recordings or less, and a comparison with them says little.",
     "Figures can be compared within a family, not between families: these differ in clips, epochs and in how coarsely "
     "they hear time. The one comparison of two kinds of encoders keeps clips and epochs equal, not that.",
     "All sixteen have a head of one layer, so the paper's tables do not say what a second one does.",
