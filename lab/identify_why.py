@@ -18,6 +18,7 @@ from identify_charts import MINUS, NUMBERS, points
 from identify_work import Insight
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.datasets.root import DataRoot
+from pianistid_core.midi import key_name
 from pianistid_core.shapley import together
 from run_states import PERCENT
 from wording import clock, count, listed, one_line, percent, plain, sentence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pianistid_core.boxed import Box
     from pianistid_core.identify import Identification, Probabilities
     from pianistid_core.profiles import Profiles
-
-NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
 def concepts(found: "Identification", told: Mapping[str, str]) -> None:
@@ -229,7 +228,7 @@ def notes_that_mattered(answer: Answer, insight: Insight) -> None:
     strongest = attribution.strongest(3)
     if strongest:
         said = listed(
-            f"{pitch_name(int(notes.pitches[n]))} at {clock(float(notes.onsets_s[n]))} ({_way(attribution.scores[n])})"
+            f"{key_name(int(notes.pitches[n]))} at {clock(float(notes.onsets_s[n]))} ({_way(attribution.scores[n])})"
             for n in strongest
         )
         st.caption(plain(f"The three strongest: {said}.", 300))
@@ -267,11 +266,6 @@ def _without_them(insight: Insight) -> None:
 
 def _way(score: float) -> str:
     return "for" if score > 0 else "against"
-
-
-def pitch_name(pitch: int) -> str:
-    """60 as "C4"."""
-    return f"{NOTE_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def alike(root: DataRoot, insight: Insight, split: str) -> None:

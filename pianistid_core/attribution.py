@@ -201,11 +201,10 @@ class _Question:
 
     def _traced(self, model: NgramModel, piece: Notes, number: int) -> tuple[Scores, torch.Tensor]:
         first = int(np.searchsorted(self.notes.onsets_s, CLIP_LENGTH_S * number))
-        rng = evaluation_rng(piece)
-        rolls = torch.from_numpy(draw_clip(piece, self.options, rng)[np.newaxis]).to(self.device)
+        rolls = torch.from_numpy(draw_clip(piece, self.options, evaluation_rng(piece))[np.newaxis]).to(self.device)
         with torch.inference_mode():
             traced = model.trace(rolls, self.target)[0].cpu().numpy()
-        painters = _painters_of_steps(_painters(piece, first, self.options, rng)[0])
+        painters = painters_of_steps(piece, first, self.options)
         return _by_note(traced, np.broadcast_to(painters, traced.shape), len(self.notes)), rolls
 
     def gap(self, rolls: torch.Tensor) -> float:
@@ -283,8 +282,12 @@ def _painters(piece: Notes, first: int, options: ClipOptions, rng: np.random.Gen
     return painters
 
 
-def _painters_of_steps(painters: Roll) -> Roll:
-    """Of painters (88, 3000), who painted each step of 100 ms (88, 300): the last, in the frames nearest to it."""
+def painters_of_steps(piece: Notes, first: int, options: ClipOptions) -> Roll:
+    """Which note of a performance painted each step of 100 ms (88, 300), from 1 on, in a clip that begins at `first`.
+
+    Of several, the last in the frames nearest to the step.
+    """
+    painters = _painters(piece, first, options, evaluation_rng(piece))[0]
     half = STEP_FRAMES // 2
     frames = np.pad(painters[:, : N_FRAMES - half], ((0, 0), (half, 0))).reshape(N_KEYS, N_STEPS, STEP_FRAMES)
     last = STEP_FRAMES - 1 - np.argmax(frames[:, :, ::-1] > 0, axis=2)

@@ -40,6 +40,7 @@ TRANSPOSE_SEMITONES = (-6, 5)
 TIME_STRETCH = (0.8, 1.2)
 VELOCITY_SHIFT = (-12, 11)
 _MICROSECONDS_PER_QUARTER = 500_000
+_KEY_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +280,11 @@ def _written_number(number: int) -> bytes:
     while number := number >> 7:
         digits.append(number & 0x7F | 0x80)
     return bytes(reversed(digits))
+
+
+def key_name(pitch: int) -> str:
+    """ "C4" for middle C, MIDI 60."""
+    return f"{_KEY_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def clips_in(duration_s: float) -> int:

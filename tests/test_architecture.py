@@ -25,7 +25,7 @@ LEVELS = [
     ["batches", "audit", "card"],
     ["drawing"],
     ["loader", "models", "training_options", "presets", "devices"],
-    ["config", "figures"],
+    ["config", "figures", "phrase_words"],
     ["optimisation", "speed", "credentials"],
     ["metrics_log", "confusion", "run_labels", "run_log"],
     ["run_folder"],
@@ -40,7 +40,7 @@ LEVELS = [
     ["training", "identify", "cluster_follower"],
     ["attribution", "neighbours", "profiles", "preflight_estimate", "preflight_speed", "measuring", "held_out"],
     ["robustness"],
-    ["preflight_trial", "deletion", "randomisation", "demo_truth"],
+    ["preflight_trial", "deletion", "randomisation", "demo_truth", "phrases"],
     ["report", "preflight", "faithfulness"],
     ["launch"],
     ["run_queue"],
@@ -72,7 +72,7 @@ MAY_IMPORT_TORCH = {
     "peers",
     "sharing",
     "failures",
-} | {"attribution", "neighbours", "profiles", "preflight_trial", "randomisation"}
+} | {"attribution", "neighbours", "profiles", "preflight_trial", "randomisation", "phrases", "phrase_words"}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from identify_answer import (
 from identify_charts import MINUS, points, ranking, waterfall
 from identify_files import file_stem
 from identify_sources import Given, told_apart
-from identify_why import pitch_name, right_alone
+from identify_why import right_alone
 from pianistid_core.calibration import VERDICTS, Unknown
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import SplitError
@@ -207,10 +207,6 @@ def test_who_leads_by_one_concept_alone_is_among_the_names() -> None:
     assert moments.smooth
     assert moments.concepts["Melody"][1].tolist() == [0, 0, 0, 0, 0, 1]
     assert len(set(moments.colours)) == 6, "each has a colour of their own"
-
-
-def test_keys_have_names() -> None:
-    assert [pitch_name(pitch) for pitch in (21, 60, 61, 108)] == ["A0", "C4", "C♯4", "C8"]
 
 
 def test_a_concepts_own_accuracy_counts_recordings() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hostile_midi import MidiCase, cases, damaged
 from pianistid_core.bulk_midi import read_many
 from pianistid_core.errors import InvalidNotesError, MidiError
-from pianistid_core.midi import Notes, ReadLimits, augment, read_midi, split_into_clips, write_midi
+from pianistid_core.midi import Notes, ReadLimits, augment, key_name, read_midi, split_into_clips, write_midi
 from tiny import make_notes
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -375,3 +375,7 @@ def test_arrays_of_the_right_kind_are_taken_as_they_are_but_not_of_different_len
         Notes(*arrays[:3], arrays[3][:-1])
     with pytest.raises(InvalidNotesError, match="flat"):
         Notes(*(array[np.newaxis] for array in arrays))
+
+
+def test_keys_have_names() -> None:
+    assert [key_name(pitch) for pitch in (21, 60, 61, 108)] == ["A0", "C4", "C♯4", "C8"]

@@ -62,7 +62,7 @@ class NgramModel(DrawsChance, ConceptModel):
         survey = Survey()
         for rolls, recordings in clips:
             self.check(rolls)
-            for found in self._find(Moments.of(rolls)):
+            for found in self.find(Moments.of(rolls)):
                 survey.add(found, recordings)
         self.vocabulary.learn(survey.most_widespread(len(self.vocabulary.codes), least=self.least_recordings))
 
@@ -86,7 +86,7 @@ class NgramModel(DrawsChance, ConceptModel):
         """
         size, n_families = len(self.vocabulary.codes), len(FAMILIES)
         counts = torch.zeros(moments.n_clips * size, device=moments.clips.device)
-        for found in self._find(moments):
+        for found in self.find(moments):
             rows, known = self.vocabulary.find(found.codes)
             keys = found.clips[known] * size + rows
             counts.index_add_(0, keys, torch.ones_like(keys, dtype=counts.dtype))
@@ -108,7 +108,8 @@ class NgramModel(DrawsChance, ConceptModel):
         drawn = hash_columns([seed.expand_as(clips), clips, held.rows]).bitwise_and(_24_BITS) / (_24_BITS + 1)
         return torch.where(drawn >= self.ngram_dropout, held.values / (1 - self.ngram_dropout), 0.0)
 
-    def _find(self, moments: Moments) -> Iterator[Found]:
+    def find(self, moments: Moments) -> Iterator[Found]:
+        """The n-grams that moments hold, of the families that this model counts."""
         return (found for found in find(moments) if self.absolute_pitch or not found.family.absolute)
 
     def combine(self, embeddings: Tensor, kept: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class NgramModel(DrawsChance, ConceptModel):
         held = self.hold(moments)
         given = held.values * self.weight[held.rows, target]
         traced = torch.zeros(len(CONCEPTS), len(moments), N_KEYS, device=rolls.device)
-        for found in self._find(moments):
+        for found in self.find(moments):
             rows, known = self.vocabulary.find(found.codes)
             if len(rows):
                 places = torch.searchsorted(held.keys, found.clips[known] * len(self.vocabulary.codes) + rows)

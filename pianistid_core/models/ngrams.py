@@ -92,11 +92,11 @@ FAMILIES: tuple[Family, ...] = (
 _BY_NAME = {family.name: family for family in FAMILIES}
 _NUMBERS = {family.name: number for number, family in enumerate(FAMILIES)}
 
-MOST_WAIT, NO_WAIT = 12, 15
-_MOST_STRUCK, _MOST_HELD, _MOST_LENGTH = 6, 9, 12
+MOST_WAIT, NO_WAIT, MOST_STRUCK, MOST_HELD = 12, 15, 6, 9
+_MOST_LENGTH = 12
 _LEAP, _BASS_LEAP, _SKIP = 24, 30, 30
 _NEAR_TOP = 14  # semitones below the top in which a chord's upper part lies
-_AROUND_TOP = 28
+AROUND_TOP = 28
 
 
 def find(moments: Moments) -> Iterator[Found]:
@@ -163,7 +163,7 @@ class _Reader:
     def rhythm(self) -> Iterator[Found]:
         """Waits, how many keys are struck, and how long they sound: all without keys."""
         m = self.m
-        counts, held = m.n_struck.clamp(max=_MOST_STRUCK), m.n_held.clamp(max=_MOST_HELD)
+        counts, held = m.n_struck.clamp(max=MOST_STRUCK), m.n_held.clamp(max=MOST_HELD)
         waits = self._waits_after()
         at_top = m.lengths.gather(1, m.top.unsqueeze(1)).squeeze(1).clamp(max=_MOST_LENGTH)
         at_low = m.lengths.gather(1, m.low.unsqueeze(1)).squeeze(1).clamp(max=_MOST_LENGTH)
@@ -200,9 +200,9 @@ class _Reader:
         clips = m.clips[where]
         from_top = m.top[where] - keys
         yield self._found("held under top", clips, hash_columns([from_top.clamp(-40, 60)]), where, [keys, m.top[where]])
-        from_low, counts = (m.low[where] - keys).clamp(-60, 60), m.n_struck[where].clamp(max=_MOST_STRUCK)
+        from_low, counts = (m.low[where] - keys).clamp(-60, 60), m.n_struck[where].clamp(max=MOST_STRUCK)
         yield self._found("held above low", clips, hash_columns([from_low, counts]), where, [keys, m.low[where]])
-        around = from_top.abs() <= _AROUND_TOP
+        around = from_top.abs() <= AROUND_TOP
         yield self._single("held around top", [self._chords(where[around], from_top[around])], m.n_held >= 2)
         shape = self._chords(where, keys - lowest(m.held)[where])
         yield self._single("held chord", [shape], m.n_held >= 3)

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pianistid_core.concepts import CONCEPTS
-from pianistid_core.midi import Notes
+from pianistid_core.midi import Notes, key_name
 from pianistid_core.report.parts import (
     Bar,
     bars,
     clock,
-    key_name,
     legend,
     paragraph,
     percent,

@@ -16,7 +16,6 @@ from pianistid_core.midi import Notes
 MAX_DRAWN_NOTES = 6000
 _LEVELS = 4
 _NARROWEST = 2.2  # of 1000: what is thinner than two pixels is not seen
-_KEY_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 _BLACK_KEYS = {1, 3, 6, 8, 10}
 _MAX_TEXT = 300
 _MINUS = "\N{MINUS SIGN}"
@@ -51,11 +50,6 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     minutes = f"{whole % 3600 // 60}:{whole % 60:02d}"
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}" if whole >= 3600 else minutes
-
-
-def key_name(pitch: int) -> str:
-    """ "C4" for middle C, MIDI 60."""
-    return f"{_KEY_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def section(title: str, *content: str) -> str:
