@@ -1,0 +1,146 @@
+"""What each step of the shipped recipe gives, and how the recipe stands with other seeds and on harder splits.
+
+    python tests/benchmarks/recipe.py --data-root workspace [--metadata recordings.csv] [--only seeds splits steps]
+
+Trains what is not trained yet, one run after the other, under the experiment `recipe` of the data root, and prints
+three tables. Steps are chosen by a fifth of the training recordings (split `recipe-dev`), never by the test part; seeds
+and splits only say how the chosen recipe stands. Some four minutes a run on one core. With --metadata (albums and
+compositions by track) also on splits in which no album, or no composition, is both learned from and asked about.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pianistid_core import training
+from pianistid_core.comparison import mean_interval, paired_test
+from pianistid_core.config import load_config
+from pianistid_core.confusion import RecordingOutcome
+from pianistid_core.datasets.root import DataRoot, Split, write_split
+from pianistid_core.datasets.splitting import make_split
+from pianistid_core.intervals import wilson
+from pianistid_core.run_config import run_for
+from pianistid_core.runs import Run
+
+EXPERIMENT, DEV, BOX = "recipe", "recipe-dev", "box.yaml"
+SEEDS = (1, 2, 3, 4)
+FOLDS = 5
+NO_GAP = {f"{part}_dataset_cfg.release_gap_s": 0.0 for part in ("train", "test")}
+# Each is the box's config but for one thing.
+STEPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "box": ("the box's recipe", {}),
+    "adam": ("Adam instead of SGD with momentum", {"optim_type": "adam", "optim_cfg.lr": 0.003}),
+    "hard-labels": ("labels not smoothed", {"loss_cfg.label_smoothing": 0.0}),
+    "no-gap": ("keys struck again at once not told apart", NO_GAP),
+    "every-n-gram": ("n-grams of a single recording as well", {"model_cfg.least_recordings": 1}),
+    "small-vocabulary": ("50,000 n-grams instead of 200,000", {"model_cfg.vocabulary": 50_000}),
+    "large-vocabulary": ("600,000 n-grams (too large for the box)", {"model_cfg.vocabulary": 600_000}),
+    "intervals-only": ("no absolute pitch", {"model_cfg.absolute_pitch": False}),
+    "dropout": ("half of the n-grams dropped in training", {"model_cfg.ngram_dropout": 0.5}),
+    "masked": ("concepts masked in training", {"model_cfg.use_masking": True}),
+    "augmented": ("half of the clips transposed and stretched", {"train_dataset_cfg.data_augmentation": True}),
+    "jittered": ("clips begun at random", {"train_dataset_cfg.jitter_start": True}),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-root")
+    parser.add_argument("--metadata")
+    parser.add_argument("--only", nargs="*", default=["seeds", "splits", "steps"])
+    options = parser.parse_args(arguments)
+    root = DataRoot.open(options.data_root)
+    if "seeds" in options.only:
+        seeds(root)
+    if "splits" in options.only and options.metadata:
+        splits(root, options.metadata)
+    if "steps" in options.only:
+        steps(root)
+
+
+def seeds(root: DataRoot) -> None:
+    runs = [trained(root, "seed-42", {}), *(trained(root, f"seed-{seed}", {"seed": seed}) for seed in SEEDS)]
+    print(f"\nThe recipe with {len(runs)} seeds, test part of {load_config(BOX).data_split_dir}:")
+    for name in ("recording_accuracy", "clip_accuracy", "macro_recall"):
+        found = mean_interval([measured(run)[name] for run in runs])
+        values = ", ".join(f"{measured(run)[name]:.3f}" for run in runs)
+        print(f"{name:20} mean {found.mean:.3f}, sd {found.sd or 0:.3f} ({values})")
+    say("first seed", runs[0])
+
+
+def splits(root: DataRoot, metadata: str) -> None:
+    print("\nThe recipe on splits of the same recordings:")
+    for by in ("recording", "album", "composition"):
+        name = f"recipe-by-{by}"
+        if name not in root.split_names():
+            make_split(root, name, by=by, ratios=(0.86, 0.14, 0.0), metadata=Path(metadata))
+        say(f"no {by} in both", trained(root, name, {"data_split_dir": name}))
+
+
+def steps(root: DataRoot) -> None:
+    if DEV not in root.split_names():
+        write_split(root, development(root.split(load_config(BOX).data_split_dir)))
+    first = trained(root, "dev-box", {"data_split_dir": DEV})
+    print("\nThe recipe but for one thing, a fifth of the training recordings:")
+    for name, (words, overrides) in STEPS.items():
+        run = trained(root, f"dev-{name}", {"data_split_dir": DEV, **overrides})
+        say(words, run)
+        if run.id != first.id:
+            print(f"{'':44}{paired_test(outcomes(first), outcomes(run), names=('the recipe', 'this')).words}")
+
+
+def development(split: Split) -> Split:
+    """A fifth of each pianist's training recordings is asked about, the rest is learned from."""
+    rng, held = np.random.default_rng(0), set()
+    entries = split.part("train")
+    labels = np.array([entry.pianist for entry in entries])
+    for label in np.unique(labels):
+        mine = rng.permutation(np.flatnonzero(labels == label))
+        held |= set(mine[rng.integers(FOLDS) :: FOLDS].tolist())
+    parts = {
+        "train": tuple(entry for number, entry in enumerate(entries) if number not in held),
+        "test": tuple(entry for number, entry in enumerate(entries) if number in held),
+    }
+    return Split(DEV, split.class_names, parts)
+
+
+def trained(root: DataRoot, name: str, overrides: Mapping[str, Any]) -> Run:
+    names = {"experiment": EXPERIMENT, "run": name, "checkpoint_cfg.checkpoint_after_n_epochs": 1000}
+    config = load_config(BOX, overrides=list(assignments({**names, **overrides})))
+    run = run_for(config, root)
+    if not run.path.is_dir() or run.state().status != "finished":
+        training.train(config, root, run)
+    return run
+
+
+def assignments(overrides: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in overrides.items():
+        yield f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+
+
+def measured(run: Run) -> dict[str, Any]:
+    return run.read_json("evaluation/validation.json") or {}
+
+
+def outcomes(run: Run) -> Sequence[RecordingOutcome]:
+    confusion = run.confusion("validation")
+    return confusion.recordings if confusion is not None and confusion.recordings else ()
+
+
+def say(words: str, run: Run) -> None:
+    found = measured(run)
+    right, n = sum(one.true == one.heard for one in outcomes(run)), len(outcomes(run))
+    low, high = wilson(right, n) or (0.0, 1.0)
+    print(
+        f"{words:44}recordings {found['recording_accuracy']:.3f} [{low:.3f}, {high:.3f}] of {n}, "
+        f"clips {found['clip_accuracy']:.3f}, macro recall {found['macro_recall']:.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
