@@ -81,7 +81,7 @@ class Moments:
 
 
 def struck_and_held(roll: Tensor) -> tuple[Tensor, Tensor]:
-    """Which keys are struck in each step of rolls (B, 88, 3000), and which are held over from before: bool (B, 88, S).
+    """Which keys are struck in each step of rolls (B, 88, 3000), and which are known to be held: bool (B, 88, S).
 
     Step s stands for the frames nearest to it: from 10 s - 5 up to, not with, 10 s + 5.
     """
@@ -91,7 +91,10 @@ def struck_and_held(roll: Tensor) -> tuple[Tensor, Tensor]:
     struck = rises.view(*rises.shape[:-1], N_STEPS, STEP_FRAMES).any(dim=-1)
     # What ends after the middle between two steps ends at the later one.
     held = (roll[..., half - 1 :: STEP_FRAMES] > 0) & ~struck
-    return struck, held
+    # A key that is held until it is struck again, or until the clip ends, was mostly let go before, but nobody wrote
+    # when: a transcription on a coarse grid joins such notes. So its length is not known, and not heard.
+    struck_after = functional.pad(struck, (0, 1), value=True)
+    return struck, held & ~struck_after.gather(-1, _ends(held))
 
 
 def highest(keys: Tensor) -> Tensor:
@@ -111,8 +114,10 @@ def step_from_before(values: Tensor, most: int) -> Tensor:
 
 def _lengths(held: Tensor) -> Tensor:
     """How many steps a key struck in each step sounds (B, 88, S): the step itself, and those in which it is held."""
-    steps = torch.arange(N_STEPS, device=held.device)
-    not_held = torch.where(held, N_STEPS, steps)
-    # The first step from here on in which it is not held; after the last step nothing is.
-    ends = torch.flip(torch.cummin(torch.flip(not_held, [-1]), dim=-1).values, [-1])
-    return functional.pad(ends[..., 1:], (0, 1), value=N_STEPS) - steps
+    return functional.pad(_ends(held)[..., 1:], (0, 1), value=N_STEPS) - torch.arange(N_STEPS, device=held.device)
+
+
+def _ends(held: Tensor) -> Tensor:
+    """The first step from each on in which a key is not held (B, 88, S): the step itself, or N_STEPS after the last."""
+    not_held = torch.where(held, N_STEPS, torch.arange(N_STEPS, device=held.device))
+    return torch.flip(torch.cummin(torch.flip(not_held, [-1]), dim=-1).values, [-1])

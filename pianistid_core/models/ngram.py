@@ -7,6 +7,7 @@ approximation. Dynamics is not heard. Shapes: B clips, K pianists, V n-grams of 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ HEARD = ("melody", "harmony", "rhythm")
 # How long a clip's values are together: with it, steps of 0.1 go far in a few epochs.
 LENGTH = 10.0
 _24_BITS = (1 << 24) - 1
+_N_FAMILIES = Counter(family.concept for family in FAMILIES)
+_LENGTHS = torch.tensor([LENGTH / math.sqrt(len(HEARD) * _N_FAMILIES[family.concept]) for family in FAMILIES])
 _FIRST_FAMILIES = [next(n for n, family in enumerate(FAMILIES) if family.concept == concept) for concept in HEARD]
 
 
@@ -80,9 +83,9 @@ class NgramModel(DrawsChance, ConceptModel):
         return functional.pad(of_heard, (0, 0, 0, len(CONCEPTS) - len(HEARD)))
 
     def hold(self, moments: Moments) -> "Held":
-        """How much of each n-gram there is in each clip: log(1 + count), each family of the same length.
+        """How much of each n-gram there is in each clip: log(1 + count), each family of a concept of the same length.
 
-        All together of `LENGTH`, as far as each family has something to say.
+        All concepts are of the same length too, and together of `LENGTH`, as far as all have something to say.
         """
         size, n_families = len(self.vocabulary.codes), len(FAMILIES)
         counts = torch.zeros(moments.n_clips * size, device=moments.clips.device)
@@ -96,7 +99,7 @@ class NgramModel(DrawsChance, ConceptModel):
         families = torch.searchsorted(self.vocabulary.starts, rows, right=True) - 1
         of = clips * n_families + families
         squares = logs.new_zeros(moments.n_clips * n_families).index_add_(0, of, logs.square())
-        values = logs / squares[of].sqrt() * (LENGTH / math.sqrt(n_families))
+        values = logs / squares[of].sqrt() * _LENGTHS.to(logs)[families]
         return Held(keys, clips, rows, values)
 
     def _dropped(self, held: "Held") -> Tensor:

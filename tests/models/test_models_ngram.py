@@ -95,6 +95,14 @@ def test_a_key_struck_again_at_once_is_two_moments_with_the_gap_and_one_without(
     assert Moments.of(torch.from_numpy(joined[np.newaxis])).steps.tolist() == [0]
 
 
+def test_how_long_a_key_was_held_is_not_known_when_it_is_struck_again_or_the_clip_ends() -> None:
+    moments = Moments.of(roll_of([(0, 5, 60), (5, 8, 60), (5, 400, 72), (10, 14, 64), (12, 13, 67)]))
+    assert moments.steps.tolist() == [0, 5, 10, 12]
+    assert moments.lengths[0, 60 - 21] == 1 and moments.lengths[1, 60 - 21] == 3
+    assert moments.lengths[1, 72 - 21] == 1
+    assert (moments.held.nonzero() + torch.tensor([0, 21])).tolist() == [[3, 64]]
+
+
 @pytest.mark.parametrize("late_s", [-0.045, -0.02, 0.0, 0.02, 0.045])
 def test_onsets_go_to_the_nearest_step(late_s: float) -> None:
     notes = Notes.from_arrays(np.array([1.0 + late_s]), np.array([1.5]), np.array([60]), np.array([80]))
