@@ -34,6 +34,7 @@ from pianistid_core.models import ConceptModel, PianistModel, for_inference
 from pianistid_core.rolls import Roll
 from pianistid_core.runs import list_runs
 from pianistid_core.shapley import interactions, shapley_values
+from pianistid_core.strokes import moved
 
 log = logging.getLogger(__name__)
 
@@ -411,8 +412,16 @@ class Identifier:
         return features
 
     def _answer(self, rolls: list[Roll], subsets: Sequence[tuple[str, ...]]) -> npt.NDArray[np.float64]:
-        """Logits (S, B, K) of B clips by what is kept; of a model without concepts there is but one S."""
+        """Logits (S, B, K) of B clips by what is kept; of a model without concepts there is but one S.
+
+        The mean over as many listenings as the model asks for.
+        """
         batch = torch.from_numpy(np.stack(rolls)).to(self.device)
+        answers = [self._hear_once(moved(batch, by), subsets) for by in self._model.listenings]
+        mean: npt.NDArray[np.float64] = np.mean(answers, axis=0)
+        return mean
+
+    def _hear_once(self, batch: torch.Tensor, subsets: Sequence[tuple[str, ...]]) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
             with arithmetic(self.device, self._precision):
                 if not isinstance(self._model, ConceptModel):

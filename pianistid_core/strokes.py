@@ -125,6 +125,18 @@ def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
+def moved(rolls: torch.Tensor, by: int) -> torch.Tensor:
+    """Rolls (..., T) so many frames later, or sooner where negative; what leaves them is lost, what enters is empty."""
+    if by == 0:
+        return rolls
+    out = torch.zeros_like(rolls)
+    if by > 0:
+        out[..., by:] = rolls[..., :-by]
+    else:
+        out[..., :by] = rolls[..., -by:]
+    return out
+
+
 def normalise_rolls(rolls: torch.Tensor) -> torch.Tensor:
     """What `rolls.normalise` makes of rolls (..., 88, 3000), bit for bit, on their device and in their place."""
     low = rolls.amin(dim=(-2, -1), keepdim=True)

@@ -28,10 +28,12 @@ class PianistModel(nn.Module):
     """A network from piano rolls to pianists; every architecture is one of these.
 
     Rolls are float32 (B, in_channels, 88, 3000), normalised to 0..1. One that `studies` is shown the training part once
-    before its first step.
+    before its first step. Whoever asks who plays does so once for each of `listenings`, frames by which the rolls are
+    moved, and takes the mean of the logits.
     """
 
     studies: bool = False
+    listenings: tuple[int, ...] = (0,)
 
     def __init__(self, *, in_channels: int, num_classes: int, feature_size: int, frame_pool: int) -> None:
         super().__init__()

@@ -29,6 +29,9 @@ from pianistid_core.rolls import N_KEYS
 HEARD = ("melody", "harmony", "rhythm")
 # How long a clip's values are together: with it, steps of 0.1 go far in a few epochs.
 LENGTH = 10.0
+# Frames by which music is moved against the grid of steps each time that it is listened to: what lies on the grid is
+# heard alike each time, what lies between two steps at times on one and at times on the other.
+LISTENINGS = (0, -3, 3)
 _24_BITS = (1 << 24) - 1
 _N_FAMILIES = Counter(family.concept for family in FAMILIES)
 _LENGTHS = torch.tensor([LENGTH / math.sqrt(len(HEARD) * _N_FAMILIES[family.concept]) for family in FAMILIES])
@@ -50,6 +53,7 @@ class NgramModel(DrawsChance, ConceptModel):
 
     hears = HEARD
     studies = True
+    listenings = LISTENINGS
 
     def __init__(self, options: NgramOptions, num_classes: int) -> None:
         super().__init__(in_channels=1, num_classes=num_classes, feature_size=num_classes, frame_pool=STEP_FRAMES)

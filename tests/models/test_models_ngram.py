@@ -15,6 +15,7 @@ from pianistid_core.midi import Notes
 from pianistid_core.models import ConceptModel, NgramModel, build_model
 from pianistid_core.models.moments import Moments
 from pianistid_core.models.ngrams import FAMILIES, find
+from pianistid_core.strokes import moved
 
 GAP = ClipOptions(release_gap_s=0.02)
 
@@ -283,3 +284,16 @@ def test_silence_and_a_single_note_are_answered() -> None:
     assert torch.isfinite(model(torch.zeros(2, 1, 88, 3000))).all()
     assert torch.isfinite(model(roll_of([(5, 9, 60)]))).all()
     assert not model.trace(torch.zeros(1, 1, 88, 3000), 0).any()
+
+
+def test_music_on_the_grid_is_heard_alike_each_time_and_other_music_on_either_side() -> None:
+    model, rolls, rng = trained(), roll_of(MUSIC), np.random.default_rng(0)
+    heard = [model(moved(rolls, by)) for by in model.listenings]
+    assert len(heard) == 3
+    assert all(torch.allclose(one, heard[0], atol=1e-4) for one in heard)
+    notes = notes_of(MUSIC)
+    late_s = rng.uniform(0, 0.1, len(notes))
+    loose = Notes.from_arrays(notes.onsets_s + late_s, notes.offsets_s + late_s, notes.pitches, notes.velocities)
+    roll = torch.from_numpy(draw_clip(loose, GAP, rng)[np.newaxis])
+    heard = [model(moved(roll, by)) for by in model.listenings]
+    assert not torch.allclose(heard[1], heard[2])
