@@ -31,6 +31,8 @@ def downloads(answer: Answer, found: "Identification", insight: Insight) -> None
         extra: dict[str, object] = {"name": answer.given.name, "truth": answer.given.truth}
         if insight.attribution is not None:
             extra["attribution"] = insight.attribution.to_dict()
+        if insight.phrases is not None:
+            extra["phrases"] = [phrase.to_dict() for phrase in insight.phrases]
         if insight.neighbours is not None:
             extra["neighbours"] = [one.to_dict() for one in insight.neighbours]
         if insight.familiarity is not None:
@@ -47,7 +49,8 @@ def downloads(answer: Answer, found: "Identification", insight: Insight) -> None
         paper = palette.of_theme("light")
         return identification_html(
             answer.given.name, notes, found, attribution=insight.attribution, neighbours=insight.neighbours or (),
-            familiarity=insight.familiarity, colours={name: paper.of_pianist(name, names) for name in names},
+            familiarity=insight.familiarity, phrases=insight.phrases or (),
+            colours={name: paper.of_pianist(name, names) for name in names},
         )  # fmt: skip
 
     st.subheader("Take it away")

@@ -212,7 +212,7 @@ def notes_that_mattered(answer: Answer, insight: Insight) -> None:
     st.subheader(MATTERED)
     attribution = insight.attribution
     if attribution is None:
-        _not_yet(insight, "attribution")
+        not_yet(insight, "attribution")
         return
     st.markdown(
         f"Choose *{MATTERED}* above the piano roll to see each note coloured by how much it spoke for "
@@ -245,7 +245,7 @@ def _without_them(insight: Insight) -> None:
     st.markdown("**Without them**: probability of the answer as its notes are deleted")
     found = insight.deletion
     if found is None:
-        _not_yet(insight, "deletion")
+        not_yet(insight, "deletion")
         return
     from pianistid_core.deletion import MEASURES, ORDERS
 
@@ -276,7 +276,7 @@ def alike(root: DataRoot, insight: Insight, split: str) -> None:
         return
     neighbours = insight.neighbours
     if neighbours is None:
-        _not_yet(insight, "neighbours")
+        not_yet(insight, "neighbours")
         return
     if insight.familiarity is not None and not insight.familiarity.unlike:
         st.caption(sentence(insight.familiarity.words))
@@ -288,7 +288,8 @@ def alike(root: DataRoot, insight: Insight, split: str) -> None:
     st.caption("The recording that is asked about, and others of the same music, are left out.")
 
 
-def _not_yet(insight: Insight, part: str) -> None:
+def not_yet(insight: Insight, part: str) -> None:
+    """In place of a part that is not there: why not, or that it comes."""
     trouble = insight.troubles.get(part) or insight.troubles.get("all")
     if trouble:
         st.caption(sentence(f"this could not be worked out: {trouble}"))

@@ -1,4 +1,4 @@
-"""What comes after the answer: who is heard from moment to moment, which notes mattered, what sounds alike.
+"""What comes after the answer: who is heard when, which phrases told, which notes mattered, what sounds alike.
 
 The answer is on the page at once; this is worked out beside it, piece by piece, by one thread with a copy of the model
 of its own, so that nobody's first answer waits for somebody's explanations. What was asked last comes first.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pianistid_core.deletion import Deletion
     from pianistid_core.identify import Identifier
     from pianistid_core.neighbours import Familiarity, Neighbour, RecordingIndex
+    from pianistid_core.phrases import Phrase
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Insight:
     """
 
     windows: Windows | None = None
+    phrases: "tuple[Phrase, ...] | None" = None
     attribution: "Attribution | None" = None
     deletion: "Deletion | None" = None
     neighbours: "tuple[Neighbour, ...] | None" = None
@@ -177,6 +179,13 @@ class Explainer:
             insight.begin("Following the music")
             insight.windows = moving_answers(identifier, asked.notes, insight.progress)
 
+        def phrases() -> None:
+            from pianistid_core.phrases import has_phrases, phrases
+
+            if has_phrases(identifier):
+                insight.begin("Putting phrases into words")
+                insight.phrases = phrases(identifier, asked.notes, asked.pianist, progress=insight.progress)
+
         def attribution() -> None:
             from pianistid_core.attribution import attribute
 
@@ -194,10 +203,13 @@ class Explainer:
                 draws=_DELETED_DRAWS, most_clips=_DELETED_CLIPS, progress=insight.progress,
             )  # fmt: skip
 
-        parts = {"windows": windows, "neighbours": alike, "attribution": attribution, "deletion": deletion}
+        parts = {
+            "windows": windows, "phrases": phrases, "neighbours": alike, "attribution": attribution,
+            "deletion": deletion,
+        }  # fmt: skip
         if not known:
             # Made once for a model, in a minute; nothing else should wait for that.
-            parts = {name: parts[name] for name in ("windows", "attribution", "deletion", "neighbours")}
+            parts = {name: parts[name] for name in ("windows", "phrases", "attribution", "deletion", "neighbours")}
         for name, part in parts.items():
             try:
                 part()

@@ -26,6 +26,7 @@ from pianistid_core.midi import CLIP_LENGTH_S, Notes, split_into_clips
 from pianistid_core.models import NgramModel, PianistModel, build_model, for_inference
 from pianistid_core.models.moments import N_STEPS, STEP_FRAMES
 from pianistid_core.rolls import N_FRAMES, N_KEYS, Roll, heard_notes, is_heard, rasterise
+from pianistid_core.strokes import moved
 
 Scores = npt.NDArray[np.float64]
 OnProgress = Callable[[int, int], None]
@@ -282,12 +283,12 @@ def _painters(piece: Notes, first: int, options: ClipOptions, rng: np.random.Gen
     return painters
 
 
-def painters_of_steps(piece: Notes, first: int, options: ClipOptions) -> Roll:
+def painters_of_steps(piece: Notes, first: int, options: ClipOptions, *, by: int = 0) -> Roll:
     """Which note of a performance painted each step of 100 ms (88, 300), from 1 on, in a clip that begins at `first`.
 
-    Of several, the last in the frames nearest to the step.
+    Of several, the last in the frames nearest to the step. The clip is heard `by` frames later.
     """
-    painters = _painters(piece, first, options, evaluation_rng(piece))[0]
+    painters = moved(torch.from_numpy(_painters(piece, first, options, evaluation_rng(piece))[0]), by).numpy()
     half = STEP_FRAMES // 2
     frames = np.pad(painters[:, : N_FRAMES - half], ((0, 0), (half, 0))).reshape(N_KEYS, N_STEPS, STEP_FRAMES)
     last = STEP_FRAMES - 1 - np.argmax(frames[:, :, ::-1] > 0, axis=2)

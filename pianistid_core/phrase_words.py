@@ -48,9 +48,9 @@ class _Reader:
     def melody(self, name: str, size: int) -> str:
         tops = self._each(self.m.top)
         said = _named(tops)
-        if len(set(tops)) == 1 and tops[1:] and name != "pitch":
-            alone = " as the highest line of all" if name == "skyline" else ""
-            return f"{_named(tops[:1])} {len(tops)} times in a row{alone}"
+        alone = " as the highest line of all" if name == "skyline" else ""
+        if tops[1:] and len(set(tops)) == 1 and name != "pitch":
+            return f"{_repeated(tops)}{alone}"
         if name == "pitch":
             return f"{said}, {_HERE}"
         if name == "skip":
@@ -59,7 +59,6 @@ class _Reader:
         steps = _steps(tops)
         if name == "contour":
             return f"{said} ({', '.join(_leap(step) for step in steps)})"
-        alone = " as the highest line of all" if name == "skyline" else ""
         return f"{said}{alone} ({_moves(steps)})"
 
     def harmony(self, name: str) -> str:
@@ -67,10 +66,14 @@ class _Reader:
             return self._of_keys(name, self.keys)
         if name.startswith("bass"):
             lows = self._each(self.m.low)
+            if name == "bass step" and len(set(lows)) == 1:
+                return f"{_repeated(lows)} as lowest note"
             steps = _moves(_steps(lows))
             return f"{_named(lows)} as lowest notes{f' ({steps})' if name == 'bass step' else f', {_HERE}'}"
         if name == "chord top":
             tops = self._each(self.m.top)
+            if len(set(tops)) == 1:
+                return f"{_repeated(tops)} on top of chords"
             steps = _moves(_steps(tops))
             return f"{_named(tops)} on top of chords ({steps})"
         if name.startswith("held"):
@@ -165,7 +168,11 @@ def _named(keys: Sequence[int]) -> str:
 
 def _in_turn(items: Sequence[str]) -> str:
     """What comes one after another; said once where it is all the same."""
-    return f"{len(items)} times {items[0]}" if items[1:] and len(set(items)) == 1 else "; ".join(items)
+    return f"{len(items)} times in turn: {items[0]}" if items[1:] and len(set(items)) == 1 else "; ".join(items)
+
+
+def _repeated(keys: Sequence[int]) -> str:
+    return f"{_named(keys[:1])} {len(keys)} times in a row"
 
 
 def _steps(keys: Sequence[int]) -> list[int]:
@@ -174,8 +181,6 @@ def _steps(keys: Sequence[int]) -> list[int]:
 
 def _moves(steps: Sequence[int]) -> str:
     """Ways from note to note in semitones: "down 1, up 5, same"."""
-    if steps[1:] and not any(steps):
-        return "all the same"
     return ", ".join("same" if step == 0 else f"{'up' if step > 0 else 'down'} {abs(step)}" for step in steps)
 
 

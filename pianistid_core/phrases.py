@@ -3,7 +3,8 @@
 What an n-gram model answers is a sum over n-grams, each made of notes that are known. An n-gram that all pianists like
 raises every logit alike and tells nobody from anybody, so what counts is what it gives to the pianist's logit less the
 mean of what it gives to all of them. The sum of that over all n-grams of a clip, and the same difference of the biases,
-is exactly the pianist's logit less the mean of all logits.
+is exactly the pianist's logit less the mean of all logits. Music is listened to more than once, moved a little against
+the grid of steps, as it is for the answer, and what is given is the mean.
 
 The same few notes are seen by many families at once: a lick as five intervals, as four of them, as its pitches. So
 n-grams of one concept that share most of their notes are one phrase, which is told by the strongest of them and gives
@@ -29,6 +30,7 @@ from pianistid_core.models import NgramModel
 from pianistid_core.models.moments import Moments
 from pianistid_core.models.ngrams import FAMILIES, Found
 from pianistid_core.phrase_words import words
+from pianistid_core.strokes import moved
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -160,20 +162,20 @@ class Given:
     def add(self, piece: Notes, number: int) -> None:
         """Adds the clip of that number, unless it cannot be drawn."""
         try:
-            clip = _Clip(self._identifier, self.model, self.notes, piece, number)
+            clips = list(self._heard(piece, number))
         except ExtractionError:
             return
         self._drawn[number] = piece
-        with torch.inference_mode():
-            held = self.model.hold(clip.moments)
-            given = held.values.double() * self._weights[held.rows]
-        rows = held.rows.cpu().numpy()
-        self.gives[rows] += given.cpu().numpy()
         n = len(self.notes)
         parts = [np.empty(0, np.int64)]
-        for found, of, at in clip.known():
-            which, its_notes = clip.made_of(found, at)
-            parts.append(of[which] * n + its_notes)
+        for clip in clips:
+            with torch.inference_mode():
+                held = self.model.hold(clip.moments)
+                given = held.values.double() * self._weights[held.rows] / len(clips)
+            self.gives[held.rows.cpu().numpy()] += given.cpu().numpy()
+            for found, of, at in clip.known():
+                which, its_notes = clip.made_of(found, at)
+                parts.append(of[which] * n + its_notes)
         keys = np.unique(np.concatenate(parts))
         self._pairs.append(((keys // n).astype(np.int32), (keys % n).astype(np.int32)))
 
@@ -209,13 +211,18 @@ class Given:
         met = [_Met() for _ in groups]
         names = {FAMILIES[number].name for number in self._families(leaders)}
         for number, piece in self._drawn.items():
-            clip = _Clip(self._identifier, self.model, self.notes, piece, number)
-            for found, rows, at in clip.known(names):
-                for place in np.flatnonzero(np.isin(rows, leaders)):
-                    its_notes = clip.made_of(found, at[place : place + 1])[1]
-                    for of in np.flatnonzero(leaders == rows[place]):
-                        met[of].add(found, int(at[place]), clip.moments, self.notes, its_notes)
+            for clip in self._heard(piece, number):
+                for found, rows, at in clip.known(names):
+                    for place in np.flatnonzero(np.isin(rows, leaders)):
+                        its_notes = tuple(sorted(set(clip.made_of(found, at[place : place + 1])[1].tolist())))
+                        for of in np.flatnonzero(leaders == rows[place]):
+                            met[of].add(found, int(at[place]), clip.moments, its_notes)
         return tuple(self._phrase(*one) for one in zip(groups, self._families(leaders), met, strict=True))
+
+    def _heard(self, piece: Notes, number: int) -> Iterator["_Clip"]:
+        """A clip as each listening has it, the one that moves nothing first."""
+        for by in sorted(self.model.listenings, key=abs):
+            yield _Clip(self._identifier, self.model, self.notes, piece, number, by)
 
     def _phrase(self, group: Group, family: int, met: "_Met") -> Phrase:
         same_way = self.gives[np.sign(self.gives) == np.sign(group.gives)]
@@ -225,9 +232,9 @@ class Given:
             words=met.words,
             gives=group.gives,
             share=group.gives / float(same_way.sum()),
-            count=len(met.times_s),
-            times_s=tuple(sorted(met.times_s)[:TIMES]),
-            notes=tuple(sorted(met.notes)),
+            count=len(met.notes),
+            times_s=tuple(sorted(float(self.notes.onsets_s[list(notes)].min()) for notes in met.notes)[:TIMES]),
+            notes=tuple(sorted({number for notes in met.notes for number in notes})),
             n_ngrams=len(group.rows),
         )
 
@@ -242,33 +249,34 @@ class Given:
 
 @dataclass
 class _Met:
-    """Where one n-gram was met: the words for the first time, when, and in which notes."""
+    """Where one n-gram was met: the words for the first time, and the notes of each time."""
 
     words: str = ""
-    times_s: list[float] = field(default_factory=list)
-    notes: set[int] = field(default_factory=set)
+    notes: set[tuple[int, ...]] = field(default_factory=set)
 
-    def add(self, found: Found, at: int, moments: Moments, performance: Notes, its_notes: Ints) -> None:
+    def add(self, found: Found, at: int, moments: Moments, its_notes: tuple[int, ...]) -> None:
         self.words = self.words or words(found, at, moments)
-        self.times_s.append(float(performance.onsets_s[its_notes].min()))
-        self.notes.update(its_notes.tolist())
+        self.notes.add(its_notes)
 
 
 class _Clip:
-    """One clip's moments, and which note of the performance each key of each of them is.
+    """One clip's moments, moved by some frames, and which note of the performance each key of each of them is.
 
     Raises: ExtractionError when it cannot be drawn.
     """
 
-    def __init__(self, identifier: Identifier, model: NgramModel, notes: Notes, piece: Notes, number: int) -> None:
+    def __init__(
+        self, identifier: Identifier, model: NgramModel, notes: Notes, piece: Notes, number: int, by: int
+    ) -> None:
         options = identifier.clip_options
         rolls = torch.from_numpy(draw_clip(piece, options, evaluation_rng(piece))[np.newaxis]).to(identifier.device)
         self._model = model
         with torch.inference_mode():
-            self.moments = m = Moments.of(rolls)
+            self.moments = m = Moments.of(moved(rolls, by))
             self._top, self._low = m.top.cpu().numpy(), m.low.cpu().numpy()
             struck, held = m.struck.cpu().numpy(), m.held.cpu().numpy()
-        painters = painters_of_steps(piece, int(np.searchsorted(notes.onsets_s, CLIP_LENGTH_S * number)), options)
+        first = int(np.searchsorted(notes.onsets_s, CLIP_LENGTH_S * number))
+        painters = painters_of_steps(piece, first, options, by=by)
         self._notes = painters[:, m.steps.cpu().numpy()].T.astype(np.int64) - 1
         self._keys = {"struck": _KeysOf(struck), "sounding": _KeysOf(struck | held)}
 

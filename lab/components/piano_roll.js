@@ -92,9 +92,10 @@ class Player {
     if (this.piece !== data.piece) {
       this.pause();
       this.piece = data.piece;
-      this.position = 0;
+      this.position = clamp(data.begin || 0, 0, this.length);
       this.layer = 0;
-      this.view = { start: 0, length: Math.min(this.length, data.window) };
+      const length = Math.min(this.length, data.window);
+      this.view = { start: clamp(this.position - length * 0.15, 0, this.length - length), length };
       this.theatre.revealed = false;
     } else {
       // Layers may come later than the notes; what is heard stays what it was.

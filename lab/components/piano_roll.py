@@ -89,7 +89,8 @@ class Verdict:
 class Roll:
     """What the player shows: one or more layers of one piece, bands along it, and who is heard when.
 
-    With `moments` there is a line a name under the roll, and a stage view that follows the sound.
+    With `moments` there is a line a name under the roll, and a stage view that follows the sound. `begin_s` is where
+    the playhead stands at first.
     """
 
     label: str
@@ -98,6 +99,7 @@ class Roll:
     bands: Sequence[Band] = field(default_factory=tuple)
     moments: Moments | None = None
     verdict: Verdict | None = None
+    begin_s: float = 0.0
 
 
 def as_played(notes: Notes, name: str = "As played") -> Layer:
@@ -171,6 +173,7 @@ def player_data(
         "piece": piece,
         "label": roll.label,
         "duration": round(float(roll.duration_s), 3),
+        "begin": round(float(roll.begin_s), 3),
         "height": height,
         "window": window_s,
         "layers": layers,
@@ -191,7 +194,9 @@ def _layer_data(layer: Layer) -> dict[str, Any]:
     scores = None
     if layer.scores is not None:
         # The strongest few would leave all others grey: what most notes reach is full colour.
+        # Where most have none, the strongest is.
         reach = float(np.quantile(np.abs(layer.scores), 0.98)) if len(layer.scores) else 0.0
+        reach = reach or float(np.abs(layer.scores).max(initial=0.0))
         scores = _thousandths(np.clip(layer.scores / reach, -1, 1) if reach > 0 else np.zeros(len(layer.scores)))
     return {
         "name": layer.name,

@@ -10,6 +10,7 @@ import cached
 import identify_answer
 import identify_files
 import identify_many
+import identify_phrases
 import identify_sources
 import identify_why
 import identify_work
@@ -186,6 +187,11 @@ def for_nerds(model: Path, answer: Answer, found: "Identification", insight: Ins
             "not averaged into the answer.",
             "Similarity": "Cosine of the network's last features, averaged over a recording, less the mean of all.",
         }
+        if insight.phrases is not None:
+            facts["Phrases that told"] = (
+                "Each known n-gram's part of the logit less the mean over all pianists, summed over clips, without "
+                "approximation; n-grams of a concept that share most of their notes are one phrase."
+            )
         if insight.attribution is not None:
             facts["Notes that mattered"] = (
                 f"Integrated gradients; control {insight.attribution.control:.2f}, stability "
@@ -201,6 +207,8 @@ def for_nerds(model: Path, answer: Answer, found: "Identification", insight: Ins
 
 def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identification") -> None:
     """All that is known of one piece: the answer first, then the rest as it comes."""
+    from pianistid_core.phrases import has_phrases
+
     if answer.notes is None:
         return
     given = answer.given
@@ -215,6 +223,8 @@ def show(root: DataRoot, model: Path, split: str, answer: Answer, found: "Identi
     watch(insight)
     identify_answer.along_the_music(answer, found, insight)
     identify_why.concepts(found, right_alone(model))
+    can_tell = has_phrases(cached.model(model).identifier)
+    identify_phrases.phrases_that_told(answer, found, insight, can_tell=can_tell)
     left, right = st.columns([2, 3], gap="large")
     with left:
         identify_why.notes_that_mattered(answer, insight)

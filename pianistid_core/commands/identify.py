@@ -1,6 +1,7 @@
 """`pianistid identify`: who plays in a MIDI file, how sure the model is, and what it says with concepts masked."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pianistid_core.identify import Identification, Identifier
     from pianistid_core.midi import Notes
     from pianistid_core.neighbours import Familiarity, Neighbour
+    from pianistid_core.phrases import Phrase
 
 WRONG_USAGE = 2
 _SHOWN_PIANISTS = 5
@@ -49,6 +51,12 @@ def add_identify(parser: ArgumentParser) -> None:
         "--explain",
         action="store_true",
         help="also say what each concept gave, which notes mattered, and which training recordings are most alike",
+    )
+    parser.add_argument(
+        "--phrases",
+        action="store_true",
+        help="also say which phrases told, in words of music; the model has to be made of n-grams, as the one in the "
+        "box is",
     )
     parser.add_argument(
         "--report",
@@ -74,6 +82,7 @@ def _identify(options: Namespace) -> int:
             try:
                 notes = read_midi(file)
                 answer = identifier.identify(notes, concepts=not options.no_concepts)
+                told = _phrases(identifier, notes, answer, options, shown)
                 more = _explained(identifier, notes, answer, options, shown)
             except PianistIDError as error:
                 if len(options.files) == 1:
@@ -83,11 +92,15 @@ def _identify(options: Namespace) -> int:
                 failed = True
                 continue
             answers.append({"file": file, **answer.to_dict(), **(more.to_dict() if more else {})})
+            if told is not None:
+                answers[-1]["phrases"] = [phrase.to_dict() for phrase in told]
             if options.report:
-                _write_report(options.report, file, notes, answer, more)
+                _write_report(options.report, file, notes, answer, more, told or ())
             if not options.json:
                 shown.close()
                 _say(file, answer, with_clips=len(options.files) == 1)
+                if told is not None:
+                    _say_phrases(answer, told)
                 if more:
                     _say_explained(notes, answer, more)
     if options.json:
@@ -135,7 +148,48 @@ def _explained(
     return _Explained(attribution, index.nearest(identifier, notes), index.familiarity(identifier, notes))
 
 
-def _write_report(target: str, file: str, notes: "Notes", answer: "Identification", more: _Explained | None) -> None:
+def _phrases(
+    identifier: "Identifier", notes: "Notes", answer: "Identification", options: Namespace, shown: Progress
+) -> "tuple[Phrase, ...] | None":
+    """The phrases that told, where they were asked for; in a report, where the model has any."""
+    if not options.phrases and not options.report:
+        return None
+    from pianistid_core.phrases import has_phrases, phrases
+
+    if not options.phrases and not has_phrases(identifier):
+        return None
+    return phrases(
+        identifier, notes, answer.pianist, progress=lambda done, total: shown.show("reading clips", done, total)
+    )
+
+
+def _say_phrases(answer: "Identification", told: Sequence["Phrase"]) -> None:
+    say()
+    say(f"The phrases that spoke the most for {answer.pianist}, and some against:")
+    say_table(
+        ("concept", "phrase", "heard", "first at", "share"),
+        [
+            (
+                phrase.concept,
+                phrase.words,
+                phrase.count,
+                f"{phrase.times_s[0]:.1f} s",
+                f"{100 * phrase.share if phrase.speaks_for else -100 * phrase.share:+.1f} %",
+            )
+            for phrase in told
+        ],
+    )
+    say("note: a share is of all that speaks the same way; a phrase is named by its notes where it is first heard")
+
+
+def _write_report(
+    target: str,
+    file: str,
+    notes: "Notes",
+    answer: "Identification",
+    more: _Explained | None,
+    told: Sequence["Phrase"],
+) -> None:
     from pianistid_core.report import identification_html
 
     page = identification_html(
@@ -145,6 +199,7 @@ def _write_report(target: str, file: str, notes: "Notes", answer: "Identificatio
         attribution=more.attribution if more else None,
         neighbours=more.neighbours if more else (),
         familiarity=more.familiarity if more else None,
+        phrases=told,
     )
     write_atomically(Path(target), page.encode())
 

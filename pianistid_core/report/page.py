@@ -1,4 +1,4 @@
-"""A report of one identification: who, how sure, along the music, by concept and by note, and how to read it."""
+"""A report of one identification: who, how sure, along the music, by concept, phrase and note, and how to read it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from pianistid_core.attribution import Attribution
     from pianistid_core.identify import Identification
     from pianistid_core.neighbours import Familiarity, Neighbour
+    from pianistid_core.phrases import Phrase
 
 _SHOWN = len(RANK_COLOURS)
 _SHOWN_NOTES = 12
+_SHOWN_TIMES = 3
 _SHOWN_CLIPS = 60
 _NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 7: "seven", 15: "fifteen"}
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -47,6 +49,7 @@ def identification_html(
     attribution: "Attribution | None" = None,
     neighbours: Sequence["Neighbour"] = (),
     familiarity: "Familiarity | None" = None,
+    phrases: Sequence["Phrase"] = (),
     colours: Mapping[str, str] | None = None,
 ) -> str:
     """An identification as one HTML file that needs no network, in light and dark, for screen and print.
@@ -59,6 +62,7 @@ def identification_html(
             _answer(name, found, familiarity),
             _along(notes, found, attribution, shades),
             _concepts(found),
+            _phrases(found, phrases),
             _notes_that_mattered(notes, attribution),
             _neighbours(neighbours, familiarity),
             _subsets(found),
@@ -214,6 +218,40 @@ def _not_heard(found: "Identification") -> str:
     """Which concepts the model is deaf to: figures of 0 would look like a finding."""
     missing = [concept for concept in CONCEPTS if concept not in found.hears]
     return paragraph(f"{' and '.join(missing).capitalize()}: not heard by this model.") if missing else ""
+
+
+def _phrases(found: "Identification", phrases: Sequence["Phrase"]) -> str:
+    if not phrases:
+        return ""
+    shades = dict(zip(CONCEPTS, CONCEPT_COLOURS, strict=True))
+    reach = max(phrase.share for phrase in phrases)
+    rows = []
+    for phrase in phrases:
+        share, colour = (phrase.share, FOR) if phrase.speaks_for else (-phrase.share, AGAINST)
+        times = ", ".join(clock(time) for time in phrase.times_s[:_SHOWN_TIMES])
+        rows.append(
+            (
+                f"{_mark(True, shades[phrase.concept])} {text(phrase.concept)}",
+                text(phrase.words[:1].upper() + phrase.words[1:]),
+                str(phrase.count),
+                text(f"{times}, …" if phrase.count > _SHOWN_TIMES else times),
+                f"{points(share)} %",
+                bars([Bar("", share / reach, "", colour)], both_ways=True),
+            )
+        )
+    return section(
+        "Phrases that told",
+        paragraph(
+            f"What spoke for {found.pianist} in this model and not for everybody, and a few things that spoke against. "
+            "A phrase is named by its notes where it is first heard; it may come again on other keys."
+        ),
+        table(("Concept", "Phrase", "Heard", "At", "Share", ""), rows, numbers=(2, 4), long=(1,)),
+        paragraph(
+            "A share is of all that speaks the same way. The model's answer is a sum over such phrases and nothing "
+            "else, so these figures are exact; they say what this model heard, not how a pianist plays.",
+            "small",
+        ),
+    )
 
 
 def _notes_that_mattered(notes: Notes, attribution: "Attribution | None") -> str:
