@@ -34,7 +34,7 @@ LENGTH = 10.0
 LISTENINGS = (0, -3, 3)
 _24_BITS = (1 << 24) - 1
 _N_FAMILIES = Counter(family.concept for family in FAMILIES)
-_LENGTHS = torch.tensor([LENGTH / math.sqrt(len(HEARD) * _N_FAMILIES[family.concept]) for family in FAMILIES])
+_LENGTHS = [LENGTH / math.sqrt(len(HEARD) * _N_FAMILIES[family.concept]) for family in FAMILIES]
 _FIRST_FAMILIES = [next(n for n, family in enumerate(FAMILIES) if family.concept == concept) for concept in HEARD]
 
 
@@ -63,6 +63,8 @@ class NgramModel(DrawsChance, ConceptModel):
         self.vocabulary = Vocabulary(options.vocabulary)
         self.weight = nn.Parameter(torch.zeros(options.vocabulary, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.lengths: Tensor
+        self.register_buffer("lengths", torch.tensor(_LENGTHS), persistent=False)
 
     def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
         """Learns which n-grams to know, from rolls (B, 1, 88, 3000) and the recordings that they are of."""
@@ -103,7 +105,7 @@ class NgramModel(DrawsChance, ConceptModel):
         families = torch.searchsorted(self.vocabulary.starts, rows, right=True) - 1
         of = clips * n_families + families
         squares = logs.new_zeros(moments.n_clips * n_families).index_add_(0, of, logs.square())
-        values = logs / squares[of].sqrt() * _LENGTHS.to(logs)[families]
+        values = logs / squares[of].sqrt() * self.lengths[families]
         return Held(keys, clips, rows, values)
 
     def _dropped(self, held: "Held") -> Tensor:

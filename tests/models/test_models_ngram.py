@@ -1,6 +1,8 @@
 """The n-gram model: what it counts, what it does not hear, and that its answer is the sum of its traces."""
 
+import pkgutil
 from collections.abc import Sequence
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pianistid_core import models
 from pianistid_core.clips import ClipOptions, draw_clip
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.errors import ConfigError, ModelError
@@ -295,3 +298,10 @@ def test_music_on_the_grid_is_heard_alike_each_time_and_other_music_on_either_si
     roll = torch.from_numpy(draw_clip(loose, GAP, rng)[np.newaxis])
     heard = [model(moved(roll, by)) for by in model.listenings]
     assert not torch.allclose(heard[1], heard[2])
+
+
+def test_no_module_of_models_holds_a_tensor() -> None:
+    # Whoever imports one while a model is built without memory would make it a tensor without data.
+    names = [f"pianistid_core.models.{found.name}" for found in pkgutil.iter_modules(models.__path__)]
+    held = [(name, key) for name in names for key, value in vars(import_module(name)).items() if torch.is_tensor(value)]
+    assert held == []
