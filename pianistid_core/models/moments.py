@@ -16,6 +16,9 @@ from pianistid_core.rolls import N_FRAMES, N_KEYS
 
 STEP_FRAMES = 10
 N_STEPS = N_FRAMES // STEP_FRAMES
+# What ends after the middle between two steps ends at the later one: as clips are drawn for this, with a gap of 20 ms
+# before each strike, the middle is this frame.
+_HELD_FRAME = 3
 _NONE_BELOW, _NONE_ABOVE = -1, N_KEYS
 
 
@@ -89,8 +92,7 @@ def struck_and_held(roll: Tensor) -> tuple[Tensor, Tensor]:
     rises = roll[..., 1:] > roll[..., :-1]
     rises = functional.pad(torch.cat([roll[..., :1] > 0, rises], dim=-1)[..., : N_FRAMES - half], (half, 0))
     struck = rises.view(*rises.shape[:-1], N_STEPS, STEP_FRAMES).any(dim=-1)
-    # What ends after the middle between two steps ends at the later one.
-    held = (roll[..., half - 1 :: STEP_FRAMES] > 0) & ~struck
+    held = (roll[..., _HELD_FRAME::STEP_FRAMES] > 0) & ~struck
     # A key that is held until it is struck again, or until the clip ends, was mostly let go before, but nobody wrote
     # when: a transcription on a coarse grid joins such notes. So its length is not known, and not heard.
     struck_after = functional.pad(struck, (0, 1), value=True)
