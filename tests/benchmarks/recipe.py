@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data-root")
     parser.add_argument("--metadata")
     parser.add_argument("--only", nargs="*", default=["seeds", "splits", "steps"])
+    parser.add_argument("--steps", nargs="*", default=list(STEPS), choices=list(STEPS))
     options = parser.parse_args(arguments)
     root = DataRoot.open(options.data_root)
     if "seeds" in options.only:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     if "splits" in options.only and options.metadata:
         splits(root, options.metadata)
     if "steps" in options.only:
-        steps(root)
+        steps(root, options.steps)
 
 
 def seeds(root: DataRoot) -> None:
@@ -81,12 +82,13 @@ def splits(root: DataRoot, metadata: str) -> None:
         say(f"no {by} in both", trained(root, name, {"data_split_dir": name}))
 
 
-def steps(root: DataRoot) -> None:
+def steps(root: DataRoot, chosen: Sequence[str]) -> None:
     if DEV not in root.split_names():
         write_split(root, development(root.split(load_config(BOX).data_split_dir)))
     first = trained(root, "dev-box", {"data_split_dir": DEV})
     print("\nThe recipe but for one thing, a fifth of the training recordings:")
-    for name, (words, overrides) in STEPS.items():
+    for name in chosen:
+        words, overrides = STEPS[name]
         run = trained(root, f"dev-{name}", {"data_split_dir": DEV, **overrides})
         say(words, run)
         if run.id != first.id:
