@@ -203,17 +203,21 @@ class _Question:
     def _traced(self, model: NgramModel, piece: Notes, number: int) -> tuple[Scores, torch.Tensor]:
         first = int(np.searchsorted(self.notes.onsets_s, CLIP_LENGTH_S * number))
         rolls = torch.from_numpy(draw_clip(piece, self.options, evaluation_rng(piece))[np.newaxis]).to(self.device)
-        with torch.inference_mode():
-            traced = model.trace(rolls, self.target)[0].cpu().numpy()
-        painters = painters_of_steps(piece, first, self.options)
-        return _by_note(traced, np.broadcast_to(painters, traced.shape), len(self.notes)), rolls
+        given = np.zeros((self.n_rows, len(self.notes)))
+        for by in model.listenings:
+            with torch.inference_mode():
+                traced = model.trace(moved(rolls, by), self.target)[0].cpu().numpy()
+            painters = painters_of_steps(piece, first, self.options, by=by)
+            given += _by_note(traced, np.broadcast_to(painters, traced.shape), len(self.notes))
+        return given / len(model.listenings), rolls
 
     def gap(self, rolls: torch.Tensor) -> float:
         """How far the model's logit for rolls (B, C, 88, 3000) is, on average, from that for an empty one."""
         with torch.inference_mode():
             if self._at_rest is None:
                 self._at_rest = float(self.model(torch.zeros_like(rolls[:1]))[0, self.target])
-            return float(self.model(rolls)[:, self.target].double().mean()) - self._at_rest
+            heard = [self.model(moved(rolls, by))[:, self.target].double().mean() for by in self.model.listenings]
+            return float(torch.stack(heard).mean()) - self._at_rest
 
 
 class _Tally:
