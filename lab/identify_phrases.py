@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN_TIMES = 3
 _WINDOW_S = 12.0
-_ROW_PX = 35
+_ROW_PX = 32
 
 
 def phrases_that_told(answer: Answer, found: "Identification", insight: Insight, *, can_tell: bool) -> None:
@@ -71,14 +71,15 @@ def _choose(phrases: Sequence["Phrase"], notes: Notes, who: str, music: str) -> 
         _table(phrases).style.map(_in_its_colour, subset=["Concept"]).format({"Share": _signed}),
         hide_index=True, key=f"phrases_{music}", on_select="rerun",
         selection_mode="single-row-required", selection_default={"selection": {"rows": [0]}},
-        height=_ROW_PX * len(phrases) + 38, alt=f"The phrases that spoke the most for {who}, and some against.",
+        height=_ROW_PX * len(phrases) + 38, row_height=_ROW_PX,
+        alt=f"The phrases that spoke the most for {who}, and some against.",
         column_config={
-            "Concept": st.column_config.TextColumn(width="small"),
+            "Concept": st.column_config.TextColumn(width=80),
             "Phrase": st.column_config.TextColumn(width="large", help="Choose a row to see and hear it."),
-            "Heard": st.column_config.NumberColumn(width="small", help="How often."),
-            "At": st.column_config.TextColumn(width="small", help="The first few times."),
+            "Heard": st.column_config.NumberColumn(width=70, help="How often."),
+            "At": st.column_config.TextColumn(width=130, help="The first few times."),
             "Share": st.column_config.NumberColumn(
-                width="small", help=f"Of all that spoke for {who}; with a minus, of all that spoke against."
+                width=78, help=f"Of all that spoke for {who}; with a minus, of all that spoke against."
             ),
         },
     )  # fmt: skip
@@ -94,8 +95,8 @@ def _table(phrases: Sequence["Phrase"]) -> "pd.DataFrame":
     return pd.DataFrame(
         {
             "Concept": [one.concept.capitalize() for one in phrases],
-            "Phrase": [_capital(one.words) for one in phrases],
             "Share": [100 * (one.share if one.speaks_for else -one.share) for one in phrases],
+            "Phrase": [_capital(one.words) for one in phrases],
             "Heard": [one.count for one in phrases],
             "At": [_times(one) for one in phrases],
         }

@@ -217,7 +217,7 @@ def _times(steps: Sequence[int], most: int) -> str:
 
 
 def _after(wait: int, most: int) -> str:
-    return "then the clip ends" if wait == NO_WAIT else f"then a wait of {_ms(wait, most)}"
+    return "then the clip ends" if wait == NO_WAIT else f"wait {_ms(wait, most)}"
 
 
 def _waits(waits: Sequence[int]) -> str:

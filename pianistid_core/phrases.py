@@ -208,16 +208,18 @@ class Given:
     def told(self, groups: Sequence[Group]) -> tuple[Phrase, ...]:
         """Groups in words, in one pass over the clips that hold them."""
         leaders = np.array([group.rows[0] for group in groups], np.int64)
-        met = [_Met() for _ in groups]
+        met = [[_Met() for _ in self.model.listenings] for _ in groups]
         names = {FAMILIES[number].name for number in self._families(leaders)}
         for number, piece in self._drawn.items():
-            for clip in self._heard(piece, number):
+            for listening, clip in enumerate(self._heard(piece, number)):
                 for found, rows, at in clip.known(names):
                     for place in np.flatnonzero(np.isin(rows, leaders)):
-                        its_notes = tuple(sorted(set(clip.made_of(found, at[place : place + 1])[1].tolist())))
+                        its_notes = np.unique(clip.made_of(found, at[place : place + 1])[1])
                         for of in np.flatnonzero(leaders == rows[place]):
-                            met[of].add(found, int(at[place]), clip.moments, its_notes)
-        return tuple(self._phrase(*one) for one in zip(groups, self._families(leaders), met, strict=True))
+                            met[of][listening].add(found, int(at[place]), clip.moments, its_notes)
+        # Where it is met most often, as music off the grid is not heard alike each time.
+        best = [max(listenings, key=lambda one: len(one.notes)) for listenings in met]
+        return tuple(self._phrase(*one) for one in zip(groups, self._families(leaders), best, strict=True))
 
     def _heard(self, piece: Notes, number: int) -> Iterator["_Clip"]:
         """A clip as each listening has it, the one that moves nothing first."""
@@ -233,8 +235,8 @@ class Given:
             gives=group.gives,
             share=group.gives / float(same_way.sum()),
             count=len(met.notes),
-            times_s=tuple(sorted(float(self.notes.onsets_s[list(notes)].min()) for notes in met.notes)[:TIMES]),
-            notes=tuple(sorted({number for notes in met.notes for number in notes})),
+            times_s=tuple(sorted(float(self.notes.onsets_s[notes].min()) for notes in met.notes)[:TIMES]),
+            notes=tuple(np.unique(np.concatenate(met.notes)).tolist()),
             n_ngrams=len(group.rows),
         )
 
@@ -249,14 +251,14 @@ class Given:
 
 @dataclass
 class _Met:
-    """Where one n-gram was met: the words for the first time, and the notes of each time."""
+    """Where one n-gram was met in one listening: the words for the first time, and the notes of each time."""
 
     words: str = ""
-    notes: set[tuple[int, ...]] = field(default_factory=set)
+    notes: list[Ints] = field(default_factory=list)
 
-    def add(self, found: Found, at: int, moments: Moments, its_notes: tuple[int, ...]) -> None:
+    def add(self, found: Found, at: int, moments: Moments, its_notes: Ints) -> None:
         self.words = self.words or words(found, at, moments)
-        self.notes.add(its_notes)
+        self.notes.append(its_notes)
 
 
 class _Clip:

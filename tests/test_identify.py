@@ -226,6 +226,30 @@ def test_the_command_explains_without_the_training_data(
     assert "no training recordings to compare with" in shown.err and "notes that mattered" in shown.out
 
 
+def test_the_command_tells_phrases_where_a_model_has_any(
+    trained_root: DataRoot, tiny_root: DataRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"vocabulary": 3000, "least_recordings": 2}
+    config = tiny_config(
+        run="ngram", epochs=1, encoder_module="ngram", model_cfg=options, train_dataset_cfg={}, test_dataset_cfg={}
+    )
+    train(config, tiny_root, run_for(config, tiny_root))
+    file, page = tmp_path / "solo.mid", tmp_path / "report.html"
+    write_midi(make_notes(99, seconds=31, **HABITS[0]), file)
+    asked = ["identify", str(file), "--model", "tests/ngram", "--data-root", str(tiny_root.path)]
+    assert main([*asked, "--phrases", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["phrases"]
+    assert told and {"concept", "family", "words", "gives", "share", "count", "times_s", "notes"} <= set(told[0])
+    assert main([*asked, "--phrases"]) == 0
+    shown = capsys.readouterr().out
+    assert "The phrases that spoke the most for" in shown and told[0]["words"][:40] in shown
+    assert main([*asked, "--report", str(page)]) == 0
+    assert "Phrases that told" in page.read_text() and "phrases that spoke" in capsys.readouterr().out
+    other = ["identify", str(file), "--model", "tests/four", "--data-root", str(trained_root.path), "--phrases"]
+    assert main(other) == 1
+    assert "not made of n-grams" in capsys.readouterr().err
+
+
 def test_the_default_is_the_newest_trained_run(trained_root: DataRoot, tmp_path: Path) -> None:
     assert Identifier.default(trained_root).name.startswith("tests/four")
     with pytest.raises(RunError, match="train one first"):

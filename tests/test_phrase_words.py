@@ -49,11 +49,11 @@ def said(notes: Sequence[tuple[int, int, int]], family: str) -> list[str]:
         ("wait4", "waits of 200, 200, 100 ms, then the clip ends"),
         ("count1", "1 key struck"),
         ("count3", "1, 1, 1 keys struck in turn"),
-        ("count and wait2", "2 times in turn: 1 key, then a wait of 200 ms"),
-        ("count and wait3", "1 key, then a wait of 200 ms; 1 key, then a wait of 200 ms; 1 key, then a wait of 100 ms"),
+        ("count and wait2", "2 times in turn: 1 key, wait 200 ms"),
+        ("count and wait3", "1 key, wait 200 ms; 1 key, wait 200 ms; 1 key, wait 100 ms"),
         ("length1", "a top note of 200 ms"),
         ("length3", "top notes lasting 200, 200, 100 ms"),
-        ("length and wait1", "a top note of 200 ms, then a wait of 200 ms"),
+        ("length and wait1", "a top note of 200 ms, wait 200 ms"),
         ("low length and count1", "a lowest note of 200 ms, 1 key struck"),
     ],
 )
@@ -98,7 +98,7 @@ def test_long_times_and_the_end_of_a_clip_are_told_as_the_model_hears_them() -> 
     slow = [(0, 30, 60), (40, 80, 60)]
     assert said(slow, "wait1") == ["a wait of 1200 ms or more", "the last notes of a clip"]
     assert said(slow, "length2") == ["top notes lasting 1200 ms or more, 1200 ms or more"]
-    assert said(slow, "count and wait1") == ["1 key, then a wait of 600 ms or more", "1 key, then the clip ends"]
+    assert said(slow, "count and wait1") == ["1 key, wait 600 ms or more", "1 key, then the clip ends"]
     assert said(slow, "interval1") == ["C4 2 times in a row"]
     assert said(slow, "skyline2") == []
     assert said(slow, "bass step1") == ["C4 2 times in a row as lowest note"]

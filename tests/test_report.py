@@ -15,6 +15,7 @@ from pianistid_core.evaluation import CONCEPT_SUBSETS
 from pianistid_core.identify import ClipResult, Identification, SkippedClip
 from pianistid_core.midi import Notes
 from pianistid_core.neighbours import Familiarity, Neighbour
+from pianistid_core.phrases import Phrase
 from pianistid_core.report import identification_html
 from pianistid_core.report.parts import MAX_DRAWN_NOTES, clock, percent, text
 from tiny import make_notes
@@ -95,6 +96,26 @@ def test_everything_that_was_found_is_on_the_page() -> None:
         "solo.mid", notes, found(), attribution=attribution(notes), neighbours=[NEIGHBOUR],
         familiarity=Familiarity(0.9, 0.8, False, "This music is like what the model knows."),
     )  # fmt: skip
+
+
+def test_phrases_that_told_have_their_part_where_there_are_any() -> None:
+    lick = Phrase(
+        "melody", "interval3", "E5 E♭5 <E5> B4 (down 1, up 1, down 5)", 0.4, 0.123, 5, (1.0, 65.0, 70, 75), (1,), 9
+    )
+    wait = Phrase("rhythm", "wait1", "a wait of 200 ms", -0.2, 0.05, 1, (12.0,), (3, 4), 1)
+    page = identification_html("solo.mid", make_notes(1), found(), phrases=(lick, wait))
+    seen = _Seen(page)
+    for expected in (
+        "Phrases that told",
+        "E5 E♭5 <E5> B4 (down 1",
+        "+12.3 %",
+        "0:01, 1:05, 1:10, …",
+        "0:12",
+        "A wait of 200",
+    ):
+        assert expected in seen.words, expected
+    assert "\N{MINUS SIGN}5.0 %" in seen.words and "exact" in seen.words and "&lt;E5&gt;" in page
+    assert "Phrases that told" not in identification_html("solo.mid", make_notes(1), found())
 
 
 def test_what_is_not_heard_is_said_and_drawn_nowhere() -> None:
