@@ -203,7 +203,8 @@ def test_a_clip_that_cannot_be_drawn_is_left_out(identifier: Identifier) -> None
     assert all(time < 30 for phrase in phrases(identifier, half) for time in phrase.times_s)
 
 
-def test_times_are_those_of_the_performance(identifier: Identifier) -> None:
-    later = MUSIC.onsets_s >= 30
-    silent = Notes(MUSIC.onsets_s[later], MUSIC.offsets_s[later], MUSIC.pitches[later], MUSIC.velocities[later])
-    assert all(time >= 30 for phrase in phrases(identifier, silent) for time in phrase.times_s)
+def test_times_and_notes_are_those_of_the_performance(identifier: Identifier) -> None:
+    pitches = np.where(MUSIC.onsets_s < 30, 120, MUSIC.pitches).astype(np.uint8)
+    told = phrases(identifier, Notes(MUSIC.onsets_s, MUSIC.offsets_s, pitches, MUSIC.velocities))
+    assert told and all(time >= 30 for phrase in told for time in phrase.times_s)
+    assert all(number >= np.searchsorted(MUSIC.onsets_s, 30) for phrase in told for number in phrase.notes)
