@@ -122,8 +122,9 @@ def _signed(value: object) -> str:
 
 
 def _times(phrase: "Phrase") -> str:
-    told = ", ".join(clock(time) for time in phrase.times_s[:_SHOWN_TIMES])
-    return f"{told}, …" if phrase.count > _SHOWN_TIMES else told
+    seconds = list(dict.fromkeys(clock(time) for time in phrase.times_s))[:_SHOWN_TIMES]
+    told = ", ".join(seconds)
+    return f"{told}, …" if phrase.count > len(seconds) else told
 
 
 def _where(phrase: "Phrase") -> str:

@@ -100,7 +100,7 @@ def test_everything_that_was_found_is_on_the_page() -> None:
 
 def test_phrases_that_told_have_their_part_where_there_are_any() -> None:
     lick = Phrase(
-        "melody", "interval3", "E5 E♭5 <E5> B4 (down 1, up 1, down 5)", 0.4, 0.123, 5, (1.0, 65.0, 70, 75), (1,), 9
+        "melody", "interval3", "E5 E♭5 <E5> B4 (down 1, up 1, down 5)", 0.4, 0.123, 5, (1.0, 1.4, 65.0, 70, 75), (1,), 9
     )
     wait = Phrase("rhythm", "wait1", "a wait of 200 ms", -0.2, 0.05, 1, (12.0,), (3, 4), 1)
     page = identification_html("solo.mid", make_notes(1), found(), phrases=(lick, wait))
@@ -108,13 +108,13 @@ def test_phrases_that_told_have_their_part_where_there_are_any() -> None:
     for expected in (
         "Phrases that told",
         "E5 E♭5 <E5> B4 (down 1",
-        "+12.3 %",
+        "+12.3\N{NO-BREAK SPACE}%",
         "0:01, 1:05, 1:10, …",
         "0:12",
         "A wait of 200",
     ):
         assert expected in seen.words, expected
-    assert "\N{MINUS SIGN}5.0 %" in seen.words and "exact" in seen.words and "&lt;E5&gt;" in page
+    assert "\N{MINUS SIGN}5.0\N{NO-BREAK SPACE}%" in seen.words and "exact" in seen.words and "&lt;E5&gt;" in page
     assert "Phrases that told" not in identification_html("solo.mid", make_notes(1), found())
 
 

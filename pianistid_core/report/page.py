@@ -228,15 +228,16 @@ def _phrases(found: "Identification", phrases: Sequence["Phrase"]) -> str:
     rows = []
     for phrase in phrases:
         share, colour = (phrase.share, FOR) if phrase.speaks_for else (-phrase.share, AGAINST)
-        times = ", ".join(clock(time) for time in phrase.times_s[:_SHOWN_TIMES])
+        seconds = list(dict.fromkeys(clock(time) for time in phrase.times_s))[:_SHOWN_TIMES]
+        times = ", ".join(seconds)
         rows.append(
             (
-                f"{_mark(True, shades[phrase.concept])} {text(phrase.concept)}",
+                f"{_mark(True, shades[phrase.concept])}&nbsp;{text(phrase.concept)}",
                 text(phrase.words[:1].upper() + phrase.words[1:]),
-                str(phrase.count),
-                text(f"{times}, …" if phrase.count > _SHOWN_TIMES else times),
-                f"{points(share)} %",
+                f"{points(share)}&nbsp;%",
                 bars([Bar("", share / reach, "", colour)], both_ways=True),
+                str(phrase.count),
+                text(f"{times}, …" if phrase.count > len(seconds) else times),
             )
         )
     return section(
@@ -245,7 +246,7 @@ def _phrases(found: "Identification", phrases: Sequence["Phrase"]) -> str:
             f"What spoke for {found.pianist} in this model and not for everybody, and a few things that spoke against. "
             "A phrase is named by its notes where it is first heard; it may come again on other keys."
         ),
-        table(("Concept", "Phrase", "Heard", "At", "Share", ""), rows, numbers=(2, 4), long=(1,)),
+        table(("Concept", "Phrase", "Share", "", "Heard", "At"), rows, numbers=(2, 4), long=(1,)),
         paragraph(
             "A share is of all that speaks the same way. The model's answer is a sum over such phrases and nothing "
             "else, so these figures are exact; they say what this model heard, not how a pianist plays.",
