@@ -224,20 +224,18 @@ def _phrases(found: "Identification", phrases: Sequence["Phrase"]) -> str:
     if not phrases:
         return ""
     shades = dict(zip(CONCEPTS, CONCEPT_COLOURS, strict=True))
-    reach = max(phrase.share for phrase in phrases)
     rows = []
     for phrase in phrases:
-        share, colour = (phrase.share, FOR) if phrase.speaks_for else (-phrase.share, AGAINST)
+        share = phrase.share if phrase.speaks_for else -phrase.share
         seconds = list(dict.fromkeys(clock(time) for time in phrase.times_s))[:_SHOWN_TIMES]
         times = ", ".join(seconds)
         rows.append(
             (
-                f"{_mark(True, shades[phrase.concept])}&nbsp;{text(phrase.concept)}",
+                f'<span class="whole">{_mark(True, shades[phrase.concept])} {text(phrase.concept)}</span>',
                 text(phrase.words[:1].upper() + phrase.words[1:]),
                 f"{points(share)}&nbsp;%",
-                bars([Bar("", share / reach, "", colour)], both_ways=True),
                 str(phrase.count),
-                text(f"{times}, …" if phrase.count > len(seconds) else times),
+                f'<span class="whole">{text(f"{times}, …" if phrase.count > len(seconds) else times)}</span>',
             )
         )
     return section(
@@ -246,10 +244,11 @@ def _phrases(found: "Identification", phrases: Sequence["Phrase"]) -> str:
             f"What spoke for {found.pianist} in this model and not for everybody, and a few things that spoke against. "
             "A phrase is named by its notes where it is first heard; it may come again on other keys."
         ),
-        table(("Concept", "Phrase", "Share", "", "Heard", "At"), rows, numbers=(2, 4), long=(1,)),
+        table(("Concept", "Phrase", "Share", "Heard", "At"), rows, numbers=(2, 3), long=(1,)),
         paragraph(
-            "A share is of all that speaks the same way. The model's answer is a sum over such phrases and nothing "
-            "else, so these figures are exact; they say what this model heard, not how a pianist plays.",
+            "A share is of all that speaks the same way. The model's score is a sum over such phrases and what it "
+            "gives before it hears anything, so these figures are exact. They say what this model heard, not how a "
+            "pianist plays.",
             "small",
         ),
     )

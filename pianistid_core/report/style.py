@@ -51,6 +51,7 @@ section { margin-top: 2.6rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 0 2.2rem; }
 .bars { display: grid; gap: 0.35rem; margin-bottom: 0.8rem; }
 .line { display: grid; grid-template-columns: minmax(4.5rem, 8.5rem) 1fr 3.9rem; gap: 0.7rem; align-items: center; }
+.whole { white-space: nowrap; }
 .name { overflow: hidden; text-overflow: ellipsis; }
 .value { text-align: right; font-variant-numeric: tabular-nums; color: var(--soft); white-space: nowrap; }
 .track {
