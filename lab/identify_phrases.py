@@ -86,7 +86,7 @@ def _choose(phrases: Sequence["Phrase"], notes: Notes, who: str, music: str) -> 
     rows = [row for row in event["selection"]["rows"] if row < len(phrases)]
     chosen = phrases[rows[0] if rows else 0]
     show_roll(marked(chosen, notes, who), key=f"phrase_roll_{music}", height=220, window_s=_WINDOW_S)
-    st.caption(plain(f"{_capital(chosen.words)}: {_where(chosen)}. Press play to hear it in its place.", 400))
+    st.caption(plain(f"{_capital(chosen.words)}: {_where(chosen, who)}. Press play to hear it in its place.", 400))
 
 
 def _table(phrases: Sequence["Phrase"]) -> "pd.DataFrame":
@@ -127,9 +127,9 @@ def _times(phrase: "Phrase") -> str:
     return f"{told}, …" if phrase.count > len(seconds) else told
 
 
-def _where(phrase: "Phrase") -> str:
+def _where(phrase: "Phrase", who: str) -> str:
     way = "for" if phrase.speaks_for else "against"
-    share = f"{100 * phrase.share:.1f} % of all that spoke {way}"
+    share = f"{100 * phrase.share:.1f} % of all that spoke {way} {who}"
     return f"heard {count(phrase.count, 'time')}, first at {clock(phrase.times_s[0])}, {share}"
 
 

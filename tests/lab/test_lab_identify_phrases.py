@@ -51,6 +51,7 @@ def test_phrases_stand_on_the_page_and_the_first_is_marked(
     assert marked == list(told[0].notes) and {roll["layers"][0]["w"][number] for number in marked} == {1000}
     assert roll["begin"] == pytest.approx(max(0.0, told[0].times_s[0] - 0.3), abs=1e-3)
     assert "Press play to hear it in its place" in words(at)
+    assert f"% of all that spoke for {insight.attribution.pianist}." in words(at)  # type: ignore[union-attr]
 
 
 def test_nothing_of_it_where_a_model_is_made_of_something_else(
