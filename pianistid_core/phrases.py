@@ -2,9 +2,9 @@
 
 What an n-gram model answers is a sum over n-grams, each made of notes that are known. An n-gram that all pianists like
 raises every logit alike and tells nobody from anybody, so what counts is what it gives to the pianist's logit less the
-mean of what it gives to all of them. The sum of that over all n-grams of a clip, and the same difference of the biases,
-is exactly the pianist's logit less the mean of all logits. Music is listened to more than once, moved a little against
-the grid of steps, as it is for the answer, and what is given is the mean.
+mean of what it gives to all of them. The sum of that over all n-grams of a clip, and the same difference of the logits
+of silence, is exactly the pianist's logit less the mean of all logits. Music is listened to more than once, moved a
+little against the grid of steps, as it is for the answer, and what is given is the mean.
 
 The same few notes are seen by many families at once: a lick as five intervals, as four of them, as its pitches. So
 n-grams of one concept that share most of their notes are one phrase, which is told by the strongest of them and gives
