@@ -59,8 +59,8 @@ class ClipOptions:
         0.0,
         label="Gap between notes",
         help=(
-            "Ends every note this much sooner, and this much before its key is struck again, so that this is heard; 0, as "
-            "in the paper, joins such notes where their velocities are alike."
+            "Ends every note this much sooner, and this much before its key is struck again, so that this is heard; "
+            "0, as in the paper, joins such notes where their velocities are alike."
         ),
         low=0.0,
         high=0.1,

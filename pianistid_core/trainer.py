@@ -62,6 +62,16 @@ class _Position:
         return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
 
 
+@dataclass(frozen=True)
+class _Again:
+    """What can be gone through as often as one likes."""
+
+    begin: Callable[[], Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]]
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+        return self.begin()
+
+
 class Trainer:
     """The parts of one training, and its loop."""
 
@@ -141,7 +151,7 @@ class Trainer:
 
     def _study(self) -> None:
         try:
-            self.model.study(self._studied())
+            self.model.study(_Again(self._studied))
         except Stop as stop:
             self._end_early(stop)
             raise

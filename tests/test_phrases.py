@@ -96,9 +96,9 @@ def test_all_n_grams_of_all_clips_make_up_the_logits(
         silence = model(torch.zeros(1, 1, 88, 3000))[0].double()
         logits = [sum(times) / len(times) - silence for times in heard]
     whole = sum(float(one[at] - one.mean()) for one in logits)
-    assert float(tally.gives.sum()) == pytest.approx(whole, abs=1e-4)
+    assert float(tally.gives.sum()) == pytest.approx(whole, abs=1e-3)
     groups = list(tally.groups(10**6))
-    assert sum(group.gives for group in groups) == pytest.approx(whole, abs=1e-4), "every n-gram is in one group"
+    assert sum(group.gives for group in groups) == pytest.approx(whole, abs=1e-3), "every n-gram is in one group"
     rows = np.concatenate([group.rows for group in groups]) if groups else np.empty(0)
     assert len(np.unique(rows)) == len(rows) == np.count_nonzero(tally.gives)
 

@@ -50,7 +50,7 @@ class PianistModel(nn.Module):
         """
 
     def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
-        """Looks through the training part: rolls (B, C, 88, 3000) and the recordings (B,) that they are of."""
+        """Looks through the training part, maybe twice: rolls (B, C, 88, 3000) and the recordings (B,) they are of."""
 
     @abstractmethod
     def head(self, features: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pianistid_core.concepts import CONCEPTS
+from pianistid_core.errors import ModelError
 from pianistid_core.models.chance import DrawsChance
 from pianistid_core.models.concept_model import ConceptModel
 from pianistid_core.models.moments import N_STEPS, STEP_FRAMES, Moments
@@ -49,7 +51,10 @@ class Held:
 
 
 class NgramModel(DrawsChance, ConceptModel):
-    """Linear in its n-grams; an embedding of a concept is what it gives to each pianist's logit, (B, 4, K)."""
+    """Linear in its n-grams; an embedding of a concept is what it gives to each pianist's logit, (B, 4, K).
+
+    Beyond what usual music gives: so that a concept left out says nothing, for nobody, rather than that it is silent.
+    """
 
     hears = HEARD
     studies = True
@@ -63,17 +68,30 @@ class NgramModel(DrawsChance, ConceptModel):
         self.vocabulary = Vocabulary(options.vocabulary)
         self.weight = nn.Parameter(torch.zeros(options.vocabulary, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.usual: Tensor
         self.lengths: Tensor
+        self.register_buffer("usual", torch.zeros(options.vocabulary))
         self.register_buffer("lengths", torch.tensor(_LENGTHS), persistent=False)
 
     def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
-        """Learns which n-grams to know, from rolls (B, 1, 88, 3000) and the recordings that they are of."""
+        """Learns which n-grams to know and how much of each is usual, from rolls (B, 1, 88, 3000) and their recordings.
+
+        Raises ModelError when the clips cannot be gone through twice, or there is none.
+        """
         survey = Survey()
         for rolls, recordings in clips:
             self.check(rolls)
             for found in self.find(Moments.of(rolls)):
                 survey.add(found, recordings)
         self.vocabulary.learn(survey.most_widespread(len(self.vocabulary.codes), least=self.least_recordings))
+        total, n_clips = torch.zeros_like(self.usual, dtype=torch.float64), 0
+        for rolls, _ in clips:
+            held = self.hold(Moments.of(rolls))
+            total.index_add_(0, held.rows, held.values.double())
+            n_clips += len(rolls)
+        if not n_clips:
+            raise ModelError("no clips came the second time; give a list, or what can be gone through twice")
+        self.usual.copy_(total / n_clips)
 
     def encode_concepts(self, rolls: Tensor) -> Tensor:
         self.check(rolls)
@@ -85,8 +103,14 @@ class NgramModel(DrawsChance, ConceptModel):
         clips = torch.arange(len(rolls), device=rolls.device).unsqueeze(1) * len(self.vocabulary.codes)
         bags = torch.searchsorted(held.keys, (clips + firsts).flatten())
         given = functional.embedding_bag(held.rows, self.weight, bags, mode="sum", per_sample_weights=values)
-        of_heard = given.view(len(rolls), len(HEARD), self.num_classes)
+        of_heard = given.view(len(rolls), len(HEARD), self.num_classes) - self._at_rest()
         return functional.pad(of_heard, (0, 0, 0, len(CONCEPTS) - len(HEARD)))
+
+    def _at_rest(self) -> Tensor:
+        """What usual music gives by each concept heard, (3, K): a concept that is masked is as if it were usual."""
+        starts = self.vocabulary.starts.tolist()
+        firsts = [*(starts[number] for number in _FIRST_FAMILIES), starts[-1]]
+        return torch.stack([self.usual[a:b] @ self.weight[a:b] for a, b in pairwise(firsts)])
 
     def hold(self, moments: Moments) -> "Held":
         """How much of each n-gram there is in each clip: log(1 + count), each family of a concept of the same length.
@@ -137,8 +161,8 @@ class NgramModel(DrawsChance, ConceptModel):
     def trace(self, rolls: Tensor, target: int) -> Tensor:
         """What each key in each step of 100 ms gives to a pianist's logit, by concept: (B, 4, 88, 300).
 
-        All of it adds up to the logit less the bias. An n-gram's part is shared out evenly among its moments, and in
-        each among the keys that it is made of.
+        All of it adds up to the logit less that of an empty roll. An n-gram's part is shared out evenly among its
+        moments, and in each among the keys that it is made of.
 
         Raises ModelError when the rolls have another shape or are not floating point.
         """

@@ -17,6 +17,7 @@ from pianistid_core.errors import ConfigError, ModelError
 from pianistid_core.midi import Notes
 from pianistid_core.models import ConceptModel, NgramModel, build_model
 from pianistid_core.models.moments import Moments
+from pianistid_core.models.ngram import LENGTH
 from pianistid_core.models.ngrams import FAMILIES, find
 from pianistid_core.strokes import moved
 
@@ -180,9 +181,15 @@ def test_a_small_vocabulary_is_the_most_widespread_part_of_a_large_one_whatever_
     sizes = []
     for batches in ([[0, 1, 2, 3]], [[0], [1, 2], [3]]):
         model = build_model("ngram", {"vocabulary": 200, "least_recordings": 1}, 3)
-        model.study((torch.cat([clips[n] for n in batch]), np.array(batch)) for batch in batches)
+        model.study([(torch.cat([clips[n] for n in batch]), np.array(batch)) for batch in batches])
         sizes.append(model.state_dict())
-    assert all(torch.equal(sizes[0][name], sizes[1][name]) for name in sizes[0])
+    assert all(torch.allclose(sizes[0][name], sizes[1][name]) for name in sizes[0])
+
+
+def test_it_is_shown_its_clips_twice() -> None:
+    model = build_model("ngram", {"vocabulary": 200, "least_recordings": 1}, 3)
+    with pytest.raises(ModelError, match="twice"):
+        model.study(iter([(roll_of(MUSIC), np.array([0]))]))
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -210,7 +217,7 @@ def test_its_trace_adds_up_to_the_logit(music: list[Note]) -> None:
         traced = model.trace(rolls, target)
         logit = model(rolls)[0, target] - model(torch.zeros_like(rolls))[0, target]
         assert traced.sum().item() == pytest.approx(logit.item(), abs=1e-3)
-        by_concepts = model.encode_concepts(rolls)[0, :, target]
+        by_concepts = (model.encode_concepts(rolls) - model.encode_concepts(torch.zeros_like(rolls)))[0, :, target]
         assert torch.allclose(traced.sum(dim=(0, 2, 3)), by_concepts, atol=1e-3)
     silent = ~rolls[0, 0, :, 4::10].bool()
     # Only keys that are struck or held have a part in it.
@@ -268,6 +275,20 @@ def test_it_learns_two_players_from_their_n_grams() -> None:
         torch.nn.functional.cross_entropy(model(rolls[::2]), labels[::2]).backward()
         optimiser.step()
     assert (model.eval()(rolls[1::2]).argmax(dim=1) == labels[1::2]).all()
+
+
+def test_usual_music_says_nothing_and_a_masked_concept_is_as_usual() -> None:
+    clips = [roll_of(MUSIC), roll_of([(onset, offset, pitch + onset % 3) for onset, offset, pitch in MUSIC])]
+    model = build_model("ngram", {"vocabulary": 4000, "least_recordings": 1}, 5)
+    model.study([(rolls, np.array([number])) for number, rolls in enumerate(clips)])
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.get_parameter("weight"))
+    assert isinstance(model, NgramModel)
+    embeddings = model.eval().encode_concepts(torch.cat(clips))
+    assert embeddings.abs().max() > 1e-3
+    assert torch.allclose(embeddings.mean(dim=0), torch.zeros(4, 5), atol=1e-4)
+    silence = model.classify_each(embeddings, [()])
+    assert torch.allclose(silence, (LENGTH * model.bias).expand_as(silence))
 
 
 def test_it_refuses_what_it_cannot_hear() -> None:
