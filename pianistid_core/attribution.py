@@ -31,6 +31,7 @@ from pianistid_core.strokes import moved
 Scores = npt.NDArray[np.float64]
 OnProgress = Callable[[int, int], None]
 
+GRADIENTS, TRACED = "integrated gradients from an empty roll", "each note's share of the n-grams that it is part of"
 SHIFT_S = 0.05
 MOST_STEPS, FEWEST_STEPS = 16, 6
 _GRADIENTS = 48  # in all, where the music is so short that no clip needs more than the most or less than the fewest
@@ -51,7 +52,8 @@ class Attribution:
     `by_concept` shares the scores out among the concepts that are a model's channels; others have none. `control` and
     `stability` are rank correlations of the absolute scores: with those of a model of random weights (near 1: the
     picture would look alike whatever was learned), and with those of the music 50 ms later. `completeness` is the share
-    of the logits' difference to empty rolls that the scores make up; 1 is all of it.
+    of the logits' difference to empty rolls that the scores make up; 1 is all of it. `method` says in words how the
+    scores were found.
     """
 
     pianist: str
@@ -62,6 +64,7 @@ class Attribution:
     completeness: float
     informative: bool
     words: tuple[str, ...]
+    method: str = GRADIENTS
 
     def strongest(self, n: int = 10) -> list[int]:
         """The notes with the largest absolute scores, those first."""
@@ -79,6 +82,7 @@ class Attribution:
             "completeness": self.completeness,
             "informative": self.informative,
             "words": list(self.words),
+            "method": self.method,
         }
 
 
@@ -131,6 +135,7 @@ def attribute(
         completeness=given.completeness,
         informative=checks.passed,
         words=checks.words(who),
+        method=TRACED if isinstance(identifier.model, NgramModel) else GRADIENTS,
     )
 
 

@@ -68,6 +68,7 @@ def test_a_model_that_hears_one_pitch_scores_its_notes_alone() -> None:
     assert (found.scores[heard & inside] > 0).all()
     assert not found.scores[~heard].any() and found.by_concept == {}
     assert found.completeness == pytest.approx(1, abs=1e-4)
+    assert "gradients" in found.method
     assert {int(notes.pitches[index]) for index in found.strongest(5)} == {64}
     assert found.stability > 0.9 and found.control < 0.7 and found.informative
     # Louder and longer notes fill more of the roll, so a linear model is moved by velocity times length.
@@ -236,6 +237,7 @@ def test_an_n_gram_model_s_scores_make_up_its_answer_exactly_by_concept() -> Non
     identifier, notes = ngram_identifier()
     found = attribute(identifier, notes, PIANISTS[0])
     assert found.completeness == pytest.approx(1, abs=1e-4)
+    assert "n-grams" in found.method
     assert set(found.by_concept) == set(CONCEPTS) and not found.by_concept["dynamics"].any()
     assert np.allclose(np.sum(list(found.by_concept.values()), axis=0), found.scores)
     assert all(found.by_concept[concept].any() for concept in CONCEPTS[:3])

@@ -194,7 +194,7 @@ def for_nerds(model: Path, answer: Answer, found: "Identification", insight: Ins
             )
         if insight.attribution is not None:
             facts["Notes that mattered"] = (
-                f"Integrated gradients; control {insight.attribution.control:.2f}, stability "
+                f"By {insight.attribution.method}; control {insight.attribution.control:.2f}, stability "
                 f"{insight.attribution.stability:.2f}, completeness {insight.attribution.completeness:.2f}."
             )
         for name, value in facts.items():

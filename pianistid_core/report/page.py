@@ -279,8 +279,7 @@ def _notes_that_mattered(notes: Notes, attribution: "Attribution | None") -> str
     return section(
         "Which notes mattered",
         paragraph(
-            f"The notes that changed the model's score for {attribution.pianist} the most, by integrated gradients "
-            "from an empty roll."
+            f"The notes that changed the model's score for {attribution.pianist} the most, by {attribution.method}."
         ),
         paragraph(verdict, "warn") if verdict else "",
         table(headers, rows, numbers=(2, 3)) if rows else "",
