@@ -160,7 +160,7 @@ def test_clips_that_cannot_be_read_are_told(tiny_root: DataRoot) -> None:
 
 
 def test_a_loss_that_is_no_number_is_told(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, labels: logits.sum() * torch.nan)
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, labels, **options: logits.sum() * torch.nan)
     found = preflight(tiny_config(), tiny_root)
     assert failed(found).name == "Training" and "lower optim_cfg.lr" in failed(found).detail
     assert tried(found)[-1] == "Training" and found.estimate is None
@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_is_told(tiny_root: DataRoot, monkeypatch: pyte
 def test_memory_that_runs_out_is_told_with_the_batch_that_fits(
     tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def room_for_three(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    def room_for_three(logits: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         if len(logits) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return logits.sum()

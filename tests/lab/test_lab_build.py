@@ -171,7 +171,7 @@ def test_every_preset_opens(advanced: bool, root: DataRoot, monkeypatch: pytest.
     if advanced:
         at.toggle(key="advanced").set_value(True).run()
     names = list(picker(at).options)
-    assert len(names) == 20
+    assert len(names) == 21
     for name in names:
         picker(at).select(name).run()
         assert not at.exception, name
