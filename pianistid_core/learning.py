@@ -6,11 +6,12 @@ arrived. Where the loss stops being a number is seen at once on a CPU, elsewhere
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -139,7 +140,8 @@ class Learner:
     """A network with its optimiser and schedule, as a config names them.
 
     `wrap` is given the module whose forward is a step's pass, with the network as its `model`, and gives what is called
-    instead. What is compiled takes whole batches; smaller ones are not worth compiling for.
+    instead. `n_clips_of` (K,) is how many training clips there are of each pianist, for the loss that makes up for it.
+    What is compiled takes whole batches; smaller ones are not worth compiling for.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Learner:
         n_classes: int,
         *,
         wrap: Wrap | None = None,
+        n_clips_of: Sequence[int] | None = None,
     ) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
@@ -162,6 +165,10 @@ class Learner:
             self._pass = wrap(self._pass)
         self._compiled: Any = torch.compile(self._pass, dynamic=False) if config.compile else None
         self._is_tried = False
+        self._adjustment: Tensor | None = None
+        if n_clips_of is not None and config.loss_cfg.logit_adjustment:
+            counts = torch.tensor(n_clips_of, dtype=torch.float32, device=device).clamp(min=1)
+            self._adjustment = config.loss_cfg.logit_adjustment * (counts / counts.sum()).log()
 
     def learn(self, batch: AnyBatch, where: str, *, weight: Tensor | float | None = None) -> Step:
         """Takes one step of the optimiser on a batch, which may be empty where others share it.
@@ -207,11 +214,11 @@ class Learner:
         with self._arithmetic():
             logits, features, of_positives = forward(batch.rolls, positives)
         # Of no clips the mean is no number; a process may hold none of a batch that others share.
-        smoothing = options.label_smoothing
+        adjusted = logits.float() if self._adjustment is None else logits.float() + self._adjustment
         loss = (
-            functional.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
+            functional.cross_entropy(adjusted, batch.labels, label_smoothing=options.label_smoothing)
             if len(batch)
-            else logits.float().sum()
+            else adjusted.sum()
         )
         if of_positives is not None and isinstance(options, TripletOptions):
             anchors, others = features.float(), of_positives.float()
@@ -305,6 +312,12 @@ def clips_of(config: RunConfig, cache: NoteCache, *, training: bool) -> ClipData
         classify_dataset=config.classify_dataset,
         with_positives=training and config.loss_type == "cce+triplet",
     )
+
+
+def n_clips_of(clips: ClipDataset, n_classes: int) -> tuple[int, ...]:
+    """How many of the clips there are of each class."""
+    counted = np.bincount(clips.labels[clips.clips], minlength=n_classes)
+    return tuple(counted.tolist())
 
 
 def form_of(config: RunConfig) -> Form:

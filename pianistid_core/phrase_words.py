@@ -13,13 +13,29 @@ from torch import Tensor
 
 from pianistid_core.midi import key_name
 from pianistid_core.models.moments import STEP_FRAMES, Moments
-from pianistid_core.models.ngrams import AROUND_TOP, MOST_HELD, MOST_STRUCK, MOST_WAIT, NO_WAIT, Found
+from pianistid_core.models.ngrams import (
+    CLOSE,
+    MIDDLE_C,
+    MOST_HELD,
+    MOST_LEGATO,
+    MOST_STRUCK,
+    MOST_WAIT,
+    NEAR,
+    NO_WAIT,
+    SHORT_LENGTH,
+    SHORT_WAIT,
+    Found,
+)
 from pianistid_core.rolls import FRAMES_PER_SECOND, LOWEST_PITCH
 
 _STEP_MS = 1000 * STEP_FRAMES // FRAMES_PER_SECOND
-_SHORT_WAIT, _SHORT_LENGTH = 6, 8  # where families that look at two things at once stop counting
 _MOST_KEYS = 9
-_HERE = "at just this pitch"
+_HERE, _REGISTER = "at just this pitch", "in this register"
+_AMONG = {
+    "skyline": " as the highest line of all",
+    "single": " among single notes",
+    "high": " as the top line from middle C up",
+}
 
 
 def words(found: Found, at: int, moments: Moments) -> str:
@@ -48,7 +64,7 @@ class _Reader:
     def melody(self, name: str, size: int) -> str:
         tops = self._each(self.m.top)
         said = _named(tops)
-        alone = " as the highest line of all" if name == "skyline" else ""
+        alone = _AMONG.get(name, "")
         if tops[1:] and len(set(tops)) == 1 and name != "pitch":
             return f"{_repeated(tops)}{alone}"
         if name == "pitch":
@@ -70,26 +86,22 @@ class _Reader:
                 return f"{_repeated(lows)} as lowest note"
             steps = _moves(_steps(lows))
             return f"{_named(lows)} as lowest notes{f' ({steps})' if name == 'bass step' else f', {_HERE}'}"
-        if name == "chord top":
-            tops = self._each(self.m.top)
-            if len(set(tops)) == 1:
-                return f"{_repeated(tops)} on top of chords"
-            steps = _moves(_steps(tops))
-            return f"{_named(tops)} on top of chords ({steps})"
-        if name.startswith("held"):
-            return self._held(name)
-        if name.startswith("chord pair"):
-            return f"{', then '.join(_named(self._struck(at)) for at in self.at)}, each struck together"
+        if name == "high chord":
+            high = [[key for key in self._struck(at) if key >= MIDDLE_C] for at in self.at]
+            return f"{', then '.join(_named(keys) for keys in high)}, all that is struck from middle C up"
         struck = self._struck(self.at[0])
-        if name == "chord without bass":
-            return f"{_named(struck[1:])} struck together above a bass"
-        if name in ("chord without top", "voicing"):
-            where = f", {_HERE}" if name == "voicing" else ""
-            return f"{_named(struck[:-1])} struck together below a top note{where}"
-        if name == "pitch classes":
-            classes = dict.fromkeys(key_name(key + LOWEST_PITCH).rstrip("-0123456789") for key in struck)
-            return f"{' '.join(classes)} struck together, in whatever octaves"
-        return f"{_named(struck)} struck together{f', {_HERE}' if name == 'chord' else ''}"
+        if name in ("pitch classes", "sounding classes"):
+            held = self.m.held[self.at[0]].nonzero().flatten().tolist() if name == "sounding classes" else []
+            keys = sorted({*struck, *held})
+            classes = dict.fromkeys(key_name(key + LOWEST_PITCH).rstrip("-0123456789") for key in keys)
+            how = "sounding" if name == "sounding classes" else "struck"
+            return f"{' '.join(classes)} {how} together, in whatever octaves"
+        if name == "chord without top":
+            return f"{_named(struck[:-1])} struck together below a top note"
+        if name == "chord under top":
+            return f"{_named([key for key in struck if struck[-1] - key <= NEAR])} struck together, on top"
+        most = CLOSE if name == "close chord over low" else NEAR
+        return f"{_named([key for key in struck if key - struck[0] <= most])} struck together, at the bottom"
 
     def rhythm(self, name: str) -> str:
         counts = [len(self._struck(at)) for at in self.at]
@@ -99,12 +111,16 @@ class _Reader:
             told = _listed([_up_to(n, MOST_STRUCK) for n in counts])
             return f"{told} keys struck in turn" if counts[1:] else f"{_keys(*counts)} struck"
         if name == "count and wait":
-            pairs = zip(counts, self._waits(_SHORT_WAIT), strict=True)
-            return _in_turn([f"{_keys(n)}, {_after(wait, _SHORT_WAIT)}" for n, wait in pairs])
+            pairs = zip(counts, self._waits(SHORT_WAIT), strict=True)
+            return _in_turn([f"{_keys(n)}, {_after(wait, SHORT_WAIT)}" for n, wait in pairs])
         if name == "held and struck":
             held = [int(self.m.n_held[at]) for at in self.at]
             over = [_up_to(n, MOST_HELD) if n else "none" for n in held]
             return _in_turn([f"{_keys(n)} struck over {some} held" for n, some in zip(counts, over, strict=True)])
+        if name == "legato":
+            return f"top note {_in_turn([_ending(self._top_length(at), self._wait(at, MOST_WAIT)) for at in self.at])}"
+        if self.keys is not None:
+            return self._note(name, *self.at, *self.keys)
         return self._lengths(name, counts)
 
     # --- their parts ---
@@ -116,34 +132,43 @@ class _Reader:
         return [int(key) for key in self.m.struck[at].nonzero()]
 
     def _of_keys(self, name: str, keys: Sequence[int]) -> str:
-        """What is made of one key or two at a moment."""
+        """What is made of one key or two."""
         if name == "key":
             return f"{_named(keys)} struck, {_HERE}"
-        if name.startswith("interval"):
+        if "lead" in name:
+            way = _moves(_steps(keys))
+            past = " past the moment between" if name.startswith("late") else ""
+            where = {"at": f", {_REGISTER}", "keys": f", {_HERE}"}.get(name.split()[-1], "")
+            return f"{_named(keys)} from chord to chord ({way}{past}){where}"
+        if name == "pair" or name.startswith("interval"):
             between = sum(keys[0] < key < keys[1] for key in self._struck(self.at[0]))
             inside = f" with {_keys(between)} between" if between else ""
-            where = ", in this register" if name == "interval at" else ""
+            where = {"interval at": f", {_REGISTER}", "pair": f", {_HERE}"}.get(name, "")
             return f"{_named(keys)} struck together{inside} ({abs(keys[1] - keys[0])} apart){where}"
         held, struck = (_named([key]) for key in keys)
-        if name == "held under top":
-            return f"{held} held while {struck} is struck on top"
+        if name.startswith("held under top"):
+            return f"{held} held while {struck} is struck on top{f', {_REGISTER}' if name.endswith('at') else ''}"
         n = len(self._struck(self.at[0]))
         where = f", lowest of {_up_to(n, MOST_STRUCK)}" if n > 1 else " alone"
         return f"{held} held while {struck} is struck{where}"
 
-    def _held(self, name: str) -> str:
-        at = self.at[0]
-        held, top = self.m.held[at].nonzero().flatten().tolist(), int(self.m.top[at])
-        if name == "held chord":
-            struck = self._struck(at)
-            return f"{_named(held)} held while {_named(struck)} {'are' if struck[1:] else 'is'} struck"
-        around = [key for key in held if abs(top - key) <= AROUND_TOP]
-        return f"{_named(around)} held around {_named([top])}, the top note struck"
+    def _note(self, name: str, at: int, key: int) -> str:
+        """One note of whatever voice: how long it sounds, and what there is around it."""
+        most = MOST_WAIT if name == "note and wait" else SHORT_LENGTH
+        note, wait = f"a note of {_ms(int(self.m.lengths[at, key]), most)}", _after(self._wait(at, most), most)
+        if name == "note and wait":
+            return f"{note}, {wait}"
+        if name == "note, wait and count":
+            return f"{note}, {_keys(len(self._struck(at)))} struck, {wait}"
+        is_first = at == 0 or int(self.m.clips[at - 1]) != int(self.m.clips[at])
+        since = 0 if is_first else int(self.m.steps[at] - self.m.steps[at - 1])
+        before = f"{_ms(since, most)} after what was before" if since else "the first of a clip"
+        return f"{note}, {before}, {wait}"
 
     def _lengths(self, name: str, counts: Sequence[int]) -> str:
         """How long the notes of a voice sound, alone or with what else there is."""
         which, keys = ("lowest", self.m.low) if name.startswith("low") else ("top", self.m.top)
-        most = _SHORT_LENGTH if " and " in name else MOST_WAIT
+        most = SHORT_LENGTH if " and " in name else MOST_WAIT
         lengths = [int(self.m.lengths[at, keys[at]]) for at in self.at]
         of = [f"a {which} note of {_ms(length, most)}" for length in lengths]
         if name == "length and wait":
@@ -152,13 +177,16 @@ class _Reader:
             return _in_turn([f"{one}, {_keys(n)} struck" for one, n in zip(of, counts, strict=True)])
         return f"{which} notes lasting {_times(lengths, most)}" if lengths[1:] else of[0]
 
+    def _top_length(self, at: int) -> int:
+        return min(int(self.m.lengths[at, self.m.top[at]]), MOST_WAIT)
+
     def _waits(self, most: int) -> list[int]:
+        return [self._wait(at, most) for at in self.at]
+
+    def _wait(self, at: int, most: int) -> int:
         """Steps until the next moment, as the n-gram saw them; `NO_WAIT` for the last moment of a clip."""
-        waits = []
-        for at in self.at:
-            last = at + 1 >= len(self.m) or int(self.m.clips[at + 1]) != int(self.m.clips[at])
-            waits.append(NO_WAIT if last else min(int(self.m.steps[at + 1] - self.m.steps[at]), most))
-        return waits
+        last = at + 1 >= len(self.m) or int(self.m.clips[at + 1]) != int(self.m.clips[at])
+        return NO_WAIT if last else min(int(self.m.steps[at + 1] - self.m.steps[at]), most)
 
 
 def _named(keys: Sequence[int]) -> str:
@@ -214,6 +242,17 @@ def _times(steps: Sequence[int], most: int) -> str:
     if any(step >= most for step in steps):
         return ", ".join(_ms(step, most) for step in steps)
     return f"{_listed([_STEP_MS * step for step in steps])} ms"
+
+
+def _ending(length: int, wait: int) -> str:
+    """Where a note ends, by how long it sounds and how long it is until the next one."""
+    if wait == NO_WAIT:
+        return "at the end of the clip"
+    over = length - wait
+    if over == 0:
+        return "held until the next"
+    how, which = ("held on", "past") if over > 0 else ("let go", "before")
+    return f"{how} {_ms(abs(over), MOST_LEGATO)} {which} the next"
 
 
 def _after(wait: int, most: int) -> str:

@@ -297,7 +297,8 @@ class _Clip:
         places = moments.ravel()
         if found.keys is not None:
             keys = found.keys.cpu().numpy()[at]
-            each = keys.shape[1]
+            # As many keys to a moment, and in the same order.
+            each = keys.shape[1] // moments.shape[1]
             which, places, keys = np.repeat(which, each), np.repeat(places, each), keys.ravel()
         elif found.family.voice in ("top", "low"):
             keys = (self._top if found.family.voice == "top" else self._low)[places]

@@ -231,9 +231,11 @@ class Trial:
         return self.measured.n_test_clips * lengths["validation"] / max(1.0, lengths["test"])
 
     def _build(self) -> str:
-        from pianistid_core.learning import Learner
+        from pianistid_core.learning import Learner, n_clips_of
 
-        self.learner = Learner(self.config, self.device, len(self.class_names))
+        n_classes = len(self.class_names)
+        of_each = n_clips_of(self._clips("train"), n_classes)
+        self.learner = Learner(self.config, self.device, n_classes, n_clips_of=of_each)
         n = sum(parameter.numel() for parameter in self.learner.model.parameters())
         return f"{self.config.encoder_module} with {n:,} parameters"
 

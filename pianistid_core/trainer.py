@@ -28,7 +28,7 @@ from pianistid_core.devices import environment, peak_memory_bytes, reset_peak_me
 from pianistid_core.errors import CheckpointError, DataError
 from pianistid_core.evaluation import Metrics, measure, predict
 from pianistid_core.keeping import Keeper
-from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips_of, form_of
+from pianistid_core.learning import Learner, Sums, Totals, class_names_of, clips_of, form_of, n_clips_of
 from pianistid_core.loader import ClipDataset, Loader, ahead, make_loader
 from pianistid_core.models.chance import Share
 from pianistid_core.peers import Peers
@@ -101,15 +101,16 @@ class Trainer:
         peers.alike("the config", to_yaml(config))
         peers.alike("the data set", str(fingerprints))
         self.class_names = class_names_of(config, self.caches["train"])
+        self.train_clips = self._dataset("train", training=True)
         self.learner = Learner(
             for_learner(config, peers),
             device,
             len(self.class_names),
             wrap=sharing(peers, self.share),
+            n_clips_of=n_clips_of(self.train_clips, len(self.class_names)),
         )
         self.model, self.optimiser = self.learner.model, self.learner.optimiser
         self.scheduler = self.learner.scheduler
-        self.train_clips = self._dataset("train", training=True)
         if resumable is not None:
             self._resume(*resumable)
         else:

@@ -249,11 +249,23 @@ def _label_smoothing() -> Any:
     )
 
 
+def _logit_adjustment() -> Any:
+    return option(
+        0.0,
+        label="Logit adjustment",
+        help="How far pianists with few clips are made up for in training (Menon et al. 2021): 0 not at all, 1 as if "
+        "all had equally many.",
+        low=0,
+        high=2,
+    )
+
+
 @dataclass(frozen=True)
 class CrossEntropyOptions:
     """Cross entropy alone."""
 
     label_smoothing: float = _label_smoothing()
+    logit_adjustment: float = _logit_adjustment()
 
 
 @dataclass(frozen=True)
@@ -274,6 +286,7 @@ class TripletOptions:
         choices=("cosine", "dot"),
     )
     label_smoothing: float = _label_smoothing()
+    logit_adjustment: float = _logit_adjustment()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -74,6 +75,30 @@ def test_labels_are_smoothed_as_torch_does_it() -> None:
     expected = functional.cross_entropy(logits, batch.labels, label_smoothing=0.4).item()
     assert losses(smooth, 1) == [pytest.approx(expected)]
     assert losses(plain, 1) != [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("loss_type", ["cce", "cce+triplet"])
+def test_pianists_with_few_clips_are_made_up_for_in_training(loss_type: str) -> None:
+    batch, few = some_batch(), (6, 3, 1)
+    config = tiny_config(loss_type=loss_type, loss_cfg={"logit_adjustment": 0.5})
+    plain, adjusted, unknowing = (
+        Learner(tiny_config(loss_type=loss_type), CPU, N_CLASSES),
+        Learner(config, CPU, N_CLASSES, n_clips_of=few),
+        Learner(config, CPU, N_CLASSES),
+    )
+    torch.manual_seed(0)
+    logits = plain.model(batch.rolls)
+    shares = torch.tensor(few) / 10
+    more = functional.cross_entropy(logits + 0.5 * shares.log(), batch.labels).item()
+    more -= functional.cross_entropy(logits, batch.labels).item()
+    [before], [after], [without] = losses(plain, 1), losses(adjusted, 1), losses(unknowing, 1)
+    assert after - before == pytest.approx(more, abs=1e-5)
+    assert without == before
+
+
+def test_a_pianist_without_clips_does_no_harm_to_the_loss() -> None:
+    config = tiny_config(loss_cfg={"logit_adjustment": 1.0})
+    assert math.isfinite(losses(Learner(config, CPU, N_CLASSES, n_clips_of=(4, 5, 0)), 1)[0])
 
 
 @pytest.mark.parametrize("loss_type", ["cce", "cce+triplet"])

@@ -46,15 +46,19 @@ def said(notes: Sequence[tuple[int, int, int]], family: str) -> list[str]:
         ("key", "E5 struck, at just this pitch"),
         ("wait1", "a wait of 200 ms"),
         ("wait3", "waits of 200, 200, 100 ms"),
-        ("wait4", "waits of 200, 200, 100 ms, then the clip ends"),
+        ("single1", "E5 E♭5 among single notes (down 1)"),
+        ("high2", "E5 E♭5 E5 as the top line from middle C up (down 1, up 1)"),
         ("count1", "1 key struck"),
         ("count3", "1, 1, 1 keys struck in turn"),
         ("count and wait2", "2 times in turn: 1 key, wait 200 ms"),
-        ("count and wait3", "1 key, wait 200 ms; 1 key, wait 200 ms; 1 key, wait 100 ms"),
         ("length1", "a top note of 200 ms"),
         ("length3", "top notes lasting 200, 200, 100 ms"),
         ("length and wait1", "a top note of 200 ms, wait 200 ms"),
         ("low length and count1", "a lowest note of 200 ms, 1 key struck"),
+        ("legato2", "top note 2 times in turn: held until the next"),
+        ("note and wait", "a note of 200 ms, wait 200 ms"),
+        ("note, wait and count", "a note of 200 ms, 1 key struck, wait 200 ms"),
+        ("note between waits", "a note of 200 ms, the first of a clip, wait 200 ms"),
     ],
 )
 def test_a_line_is_told(family: str, told: str) -> None:
@@ -64,41 +68,51 @@ def test_a_line_is_told(family: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("family", "told"),
     [
-        ("chord over bass", "C3 E3 B3 D4 struck together"),
-        ("chord", "C3 E3 B3 D4 struck together, at just this pitch"),
-        ("chord without bass", "E3 B3 D4 struck together above a bass"),
+        ("chord under top", "C3 E3 B3 D4 struck together, on top"),
+        ("chord over low", "C3 E3 B3 D4 struck together, at the bottom"),
+        ("close chord over low", "C3 E3 struck together, at the bottom"),
         ("chord without top", "C3 E3 B3 struck together below a top note"),
-        ("voicing", "C3 E3 B3 struck together below a top note, at just this pitch"),
+        ("high chord2", "D4, then C4, all that is struck from middle C up"),
         ("pitch classes", "C E B D struck together, in whatever octaves"),
         ("interval up 1", "C3 E3 struck together (4 apart)"),
         ("interval up 2", "C3 B3 struck together with 1 key between (11 apart)"),
         ("interval at 3", "C3 D4 struck together with 2 keys between (14 apart), in this register"),
         ("held under top", "C3 held while C4 is struck on top"),
         ("held above low", "C3 held while F3 is struck, lowest of 3"),
-        ("chord pair over bass", "C3 E3 B3 D4, then F3 A3 C4, each struck together"),
-        ("chord top1", "D4 C4 on top of chords (down 2)"),
+        ("held under top at", "C3 held while C4 is struck on top, in this register"),
+        ("pair", "C3 E3 struck together (4 apart), at just this pitch"),
+        ("lead", "C3 F3 from chord to chord (up 5)"),
+        ("lead at", "C3 F3 from chord to chord (up 5), in this register"),
+        ("lead of keys", "C3 F3 from chord to chord (up 5), at just this pitch"),
+        ("late lead", "D4 D5 from chord to chord (up 12 past the moment between)"),
         ("count2", "4, 3 keys struck in turn"),
         ("held and struck2", "4 keys struck over none held; 3 keys struck over 1 held"),
         ("low length1", "a lowest note of 900 ms"),
         ("wait2", "waits of 400, 800 ms"),
+        ("wait3", "waits of 400, 800 ms, then the clip ends"),
+        ("legato1", "top note held until the next"),
+        ("legato2", "top note held until the next; let go 300 ms or more before the next"),
+        ("note between waits", "a note of 800 ms or more, the first of a clip, wait 400 ms"),
     ],
 )
 def test_chords_are_told(family: str, told: str) -> None:
     assert said(CHORDS, family)[0] == told
 
 
-def test_held_chords_are_told() -> None:
-    held = [(0, 20, 48), (0, 20, 52), (0, 20, 55), (8, 10, 64)]
-    assert said(held, "held chord") == ["C3 E3 G3 held while E4 is struck"]
-    assert said(held, "held around top") == ["C3 E3 G3 held around E4, the top note struck"]
-    assert said([*held, (8, 10, 67)], "held chord") == ["C3 E3 G3 held while E4 G4 are struck"]
+def test_what_sounds_together_is_told() -> None:
+    held = [(0, 20, 48), (0, 20, 52), (0, 20, 55), (8, 10, 64), (8, 10, 69)]
+    assert said(held, "sounding classes") == [
+        "C E G sounding together, in whatever octaves",
+        "C E G A sounding together, in whatever octaves",
+    ]
 
 
 def test_long_times_and_the_end_of_a_clip_are_told_as_the_model_hears_them() -> None:
     slow = [(0, 30, 60), (40, 80, 60)]
     assert said(slow, "wait1") == ["a wait of 1200 ms or more", "the last notes of a clip"]
-    assert said(slow, "length2") == ["top notes lasting 1200 ms or more, 1200 ms or more"]
+    assert said([*slow, (90, 110, 60)], "length3") == [f"top notes lasting {', '.join(['1200 ms or more'] * 3)}"]
     assert said(slow, "count and wait1") == ["1 key, wait 600 ms or more", "1 key, then the clip ends"]
+    assert said(LINE, "note between waits")[1] == "a note of 200 ms, 200 ms after what was before, wait 200 ms"
     assert said(slow, "interval1") == ["C4 2 times in a row"]
     assert said(slow, "skyline2") == []
     assert said(slow, "bass step1") == ["C4 2 times in a row as lowest note"]
@@ -109,12 +123,13 @@ def test_many_keys_are_counted_as_far_as_the_model_counts() -> None:
     many = [(0, 4, 40 + n) for n in range(10)] + [(2, 4, 80)]
     assert said(many, "count2") == ["6 or more, 1 keys struck in turn"]
     assert said(many, "held and struck1")[1] == "1 key struck over 9 or more held"
-    assert said(many, "chord")[0] == "E2 F2 F♯2 G2 A♭2 A2 B♭2 B2 … C♯3 struck together, at just this pitch"
+    assert said(many, "chord over low")[0] == "E2 F2 F♯2 G2 A♭2 A2 B♭2 B2 … C♯3 struck together, at the bottom"
 
 
 def test_contours_are_told_in_words() -> None:
-    assert said([(2 * n, 2 * n + 2, pitch) for n, pitch in enumerate((60, 62, 62, 66, 59, 80))], "contour5") == [
-        "C4 D4 D4 F♯4 B3 A♭5 (step up, repeated, third up, leap down, wide leap up)"
+    assert said([(2 * n, 2 * n + 2, pitch) for n, pitch in enumerate((60, 62, 62, 66, 59, 80))], "contour4") == [
+        "C4 D4 D4 F♯4 B3 (step up, repeated, third up, leap down)",
+        "D4 D4 F♯4 B3 A♭5 (repeated, third up, leap down, wide leap up)",
     ]
 
 

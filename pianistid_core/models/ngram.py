@@ -1,13 +1,12 @@
 """The n-gram model (`ngram`): a weight for each pianist and each n-gram of melody, harmony and rhythm.
 
 A clip's n-grams are counted by family (`ngrams.FAMILIES`); the logarithm of one more than each count, scaled so that
-every family of every clip has the same length, is multiplied by the weights, and what the three concepts give is added
-up. So the answer is the sum of what each n-gram gives, nothing else, and can be traced to the notes without
-approximation. Dynamics is not heard. Shapes: B clips, K pianists, V n-grams of the vocabulary.
+what is four times as long in a family counts twice as much there, is multiplied by the weights, and what the three
+concepts give is added up. So the answer is the sum of what each n-gram gives, nothing else, and can be traced to the
+notes without approximation. Dynamics is not heard. Shapes: B clips, K pianists, V n-grams of the vocabulary.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,14 +28,14 @@ from pianistid_core.models.vocabulary import Survey, Vocabulary
 from pianistid_core.rolls import N_KEYS
 
 HEARD = ("melody", "harmony", "rhythm")
-# How long a clip's values are together: with it, steps of 0.1 go far in a few epochs.
+# How long the values of a clip of jazz are together, or about: with it, steps of 0.1 go far in a few epochs.
 LENGTH = 10.0
+_LENGTH_BEFORE = 73.0  # of such a clip, by the weights of the families alone
 # Frames by which music is moved against the grid of steps each time that it is listened to: what lies on the grid is
 # heard alike each time, what lies between two steps at times on one and at times on the other.
 LISTENINGS = (0, -3, 3)
 _24_BITS = (1 << 24) - 1
-_N_FAMILIES = Counter(family.concept for family in FAMILIES)
-_LENGTHS = [LENGTH / math.sqrt(len(HEARD) * _N_FAMILIES[family.concept]) for family in FAMILIES]
+_SCALES = [LENGTH / _LENGTH_BEFORE * math.sqrt(family.weight) for family in FAMILIES]
 _FIRST_FAMILIES = [next(n for n, family in enumerate(FAMILIES) if family.concept == concept) for concept in HEARD]
 
 
@@ -69,9 +68,9 @@ class NgramModel(DrawsChance, ConceptModel):
         self.weight = nn.Parameter(torch.zeros(options.vocabulary, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.usual: Tensor
-        self.lengths: Tensor
+        self.scales: Tensor
         self.register_buffer("usual", torch.zeros(options.vocabulary))
-        self.register_buffer("lengths", torch.tensor(_LENGTHS), persistent=False)
+        self.register_buffer("scales", torch.tensor(_SCALES), persistent=False)
 
     def study(self, clips: Iterable[tuple[Tensor, npt.NDArray[np.int64]]]) -> None:
         """Learns which n-grams to know and how much of each is usual, from rolls (B, 1, 88, 3000) and their recordings.
@@ -113,10 +112,7 @@ class NgramModel(DrawsChance, ConceptModel):
         return torch.stack([self.usual[a:b] @ self.weight[a:b] for a, b in pairwise(firsts)])
 
     def hold(self, moments: Moments) -> "Held":
-        """How much of each n-gram there is in each clip: log(1 + count), each family of a concept of the same length.
-
-        All concepts are of the same length too, and together of `LENGTH`, as far as all have something to say.
-        """
+        """How much of each n-gram there is in each clip: log(1 + count), over the root of its family's length there."""
         size, n_families = len(self.vocabulary.codes), len(FAMILIES)
         counts = torch.zeros(moments.n_clips * size, device=moments.clips.device)
         for found in self.find(moments):
@@ -129,7 +125,7 @@ class NgramModel(DrawsChance, ConceptModel):
         families = torch.searchsorted(self.vocabulary.starts, rows, right=True) - 1
         of = clips * n_families + families
         squares = logs.new_zeros(moments.n_clips * n_families).index_add_(0, of, logs.square())
-        values = logs / squares[of].sqrt() * self.lengths[families]
+        values = logs / squares[of].sqrt().sqrt() * self.scales[families]
         return Held(keys, clips, rows, values)
 
     def _dropped(self, held: "Held") -> Tensor:
@@ -203,7 +199,7 @@ def _share_out(found: Found, known: Tensor, places: Tensor, given: Tensor, momen
     each = (given[places] / times[which]).unsqueeze(1) / members.shape[1]
     if found.keys is not None:
         keys = found.keys[known]
-        share = (each / keys.shape[1]).expand_as(keys)
+        share = (each * members.shape[1] / keys.shape[1]).expand_as(keys)
         traced.index_put_((members.expand_as(keys), keys), share, accumulate=True)
         return
     share = each.expand_as(members)

@@ -124,7 +124,7 @@ def test_a_scale_has_the_n_grams_it_should() -> None:
     assert sorted(counts["interval3"].values()) == [5]
     assert sorted(counts["pitch1"].values()) == [1] * 8
     assert sorted(counts["wait1"].values()) == [1, 7]  # the last note is followed by nothing
-    assert not counts["chord over bass"]
+    assert not counts["chord over low"]
 
 
 @given(notes_strategy, st.integers(-9, 9))
