@@ -11,7 +11,7 @@ on the other two before they are learned on all five. The test part is not touch
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args(arguments)
     clips = read(DataRoot.open(options.data_root))
-    now = torch.tensor([family.weight for family in FAMILIES])
+    now = torch.tensor([family.weight for family in FAMILIES], dtype=torch.float32)
     now /= now.mean()
     norms = torch.tensor([float(kernel.diagonal().float().mean()) for kernel in clips.kernels])
     equal = 1 / norms.clamp(min=1e-6)
@@ -104,25 +104,20 @@ def read(root: DataRoot) -> Clips:
             n += len(some)
     labels = torch.from_numpy(np.array(dataset.labels[dataset.clips]))
     recordings = np.array(cache.recording_ids[dataset.clips])
-    table = torch.sparse_coo_tensor(
-        torch.stack([torch.cat(rows), torch.cat(columns)]), torch.cat(values), (n, len(model.vocabulary.codes))
-    ).coalesce()
-    return Clips(list(kernels(table, starts.tolist())), labels, recordings, folds(labels.numpy(), recordings))
+    found = kernels(torch.cat(rows), torch.cat(columns), torch.cat(values), n, starts.tolist())
+    return Clips(list(found), labels, recordings, folds(labels.numpy(), recordings))
 
 
-def kernels(table: Tensor, starts: Sequence[int]) -> list[Tensor]:
-    """The kernel of each family, whose columns of the table are a run."""
-    (rows, columns), values = table.indices(), table.values()
-    found = []
+def kernels(rows: Tensor, columns: Tensor, values: Tensor, n: int, starts: Sequence[int]) -> Iterator[Tensor]:
+    """The kernel of each family, from a table of n rows in which its columns are a run: values and where they stand."""
     for begin, end in pairwise(starts):
-        product = torch.zeros(len(table), len(table))
+        product = torch.zeros(n, n)
         for first in range(begin, end, _AT_ONCE):
             mine = (columns >= first) & (columns < min(first + _AT_ONCE, end))
-            block = torch.zeros(len(table), _AT_ONCE)
+            block = torch.zeros(n, _AT_ONCE)
             block[rows[mine], columns[mine] - first] = values[mine]
             product.addmm_(block, block.T)
-        found.append(product.half())
-    return found
+        yield product.half()
 
 
 def folds(labels: Ints, recordings: Ints) -> Ints:
