@@ -10,7 +10,7 @@ weights are read or written, so that a page may say what is in the box before ei
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -310,6 +310,47 @@ def _unpacked(packed: "Mapping[str, torch.Tensor]", wanted: "Mapping[str, torch.
         else tensor
         for name, tensor in packed.items()
     }
+
+
+def averaged(loaded: "Sequence[LoadedModel]") -> "LoadedModel":
+    """One model whose weights are the mean of those of several, which differ in the seed of their training alone.
+
+    What the first of them is otherwise, it is: its path, its calibration.
+
+    Raises
+    ------
+    CheckpointError
+        When a model of theirs does not answer with the mean of their logits, or they differ in more than weights.
+    """
+    import copy
+
+    import torch
+
+    from pianistid_core.checkpoints import load_state
+
+    first = loaded[0]
+    if len(loaded) == 1:
+        return first
+    if not first.model.is_linear:
+        raise CheckpointError(
+            f"the mean of the weights of several {first.config.encoder_module} networks is not as good as any of them; "
+            "put one of them in"
+        )
+    model = copy.deepcopy(first.model)
+    parameters = {name for name, _ in model.named_parameters()}
+    states = [one.model.state_dict() for one in loaded]
+    for one, state in zip(loaded[1:], states[1:], strict=True):
+        alike = one.class_names == first.class_names and state.keys() == states[0].keys()
+        if not alike or any(
+            not torch.equal(state[name], tensor) for name, tensor in states[0].items() if name not in parameters
+        ):
+            raise CheckpointError(
+                f"{one.name} learned from other clips, or otherwise, than {first.name}; average trainings that differ "
+                "in their seed alone"
+            )
+    mean = {name: sum(state[name] for state in states) / len(states) for name in parameters}
+    load_state(model, {**states[0], **mean}, source=WEIGHTS)
+    return replace(first, model=model.eval())
 
 
 def as_boxed(loaded: "LoadedModel") -> "LoadedModel":

@@ -53,11 +53,18 @@ def _facts(facts: Mapping[str, Any], made: Mapping[str, Any], weights: Mapping[s
     rows = [
         ("Weights", f"{weights['bytes'] / 1e6:.1f} MB of safetensors" if "bytes" in weights else ""),
         ("SHA-256", _in_groups(str(weights.get("sha256", "")))),
-        ("Trained for", f"{facts['epoch']} epochs" if facts.get("epoch") else ""),
+        ("Trained for", _trained_for(facts.get("epoch"), made.get("trainings"))),
         ("Made", " with ".join(str(made[key]) for key in ("date", "program") if made.get(key))),
         ("Licence", "weights CC BY-NC 4.0 (not for commercial use); the program MIT"),
     ]
     return [row for row in rows if row[1]]
+
+
+def _trained_for(epochs: object, trainings: object) -> str:
+    if not epochs:
+        return ""
+    several = isinstance(trainings, int) and trainings > 1
+    return f"{epochs} epochs" + (f", {trainings} times with other seeds; the weights are the mean" if several else "")
 
 
 def _accuracy(test: Mapping[str, Any] | None) -> list[str]:

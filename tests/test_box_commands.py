@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pianistid_core.__main__ import main
-from pianistid_core.boxed import CARD, WEIGHTS, read_box
+from pianistid_core.boxed import CARD, WEIGHTS, load_box, read_box
+from pianistid_core.checkpoints import load_model
 from pianistid_core.concepts import CONCEPTS
 from pianistid_core.config import to_yaml
 from pianistid_core.datasets.root import DataRoot
@@ -106,6 +108,25 @@ def test_a_model_of_n_grams_comes_out_of_the_box_as_it_went_in(root: DataRoot, t
     )
     assert there == pytest.approx(here, abs=2e-3)
     assert "and not dynamics." in read_box(tmp_path / "box").card
+
+
+def test_further_seeds_are_trained_and_the_weights_are_the_mean(root: DataRoot, tmp_path: Path) -> None:
+    config = tmp_path / "grams.yaml"
+    options = {"vocabulary": 3000, "least_recordings": 2}
+    changes = {"run": "grams", "epochs": 1, "encoder_module": "ngram", "model_cfg": options}
+    config.write_text(to_yaml(tiny_config(**changes, train_dataset_cfg={}, test_dataset_cfg={})))
+    asked = ["--config", str(config), "--to", str(tmp_path / "box"), "--data-root", str(root.path)]
+    few = ["--most", "1", "--folds", "0", "--strangers", "0"]
+    assert main(["box", "make", *asked, "--seeds", "7", "8", *few]) == 0
+    weights = [
+        load_model(root.checkpoints_dir / "tests" / name, root=root).model.get_parameter("weight")
+        for name in ("grams", "grams-seed7", "grams-seed8")
+    ]
+    assert not torch.equal(weights[0], weights[1])
+    made = load_box(tmp_path / "box").model.get_parameter("weight")
+    assert torch.allclose(made, torch.stack(weights).mean(dim=0), atol=1e-3)
+    card = read_box(tmp_path / "box").card
+    assert "3 times with other seeds" in card and "`pianistid box make --seeds 7 8`" in card
 
 
 def test_identify_asks_the_model_in_the_box_first(

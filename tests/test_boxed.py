@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from setuptools.dist import Distribution
 
 from pianistid_core import boxed
-from pianistid_core.boxed import CARD, FACTS, LICENCE, WEIGHTS, Box, load_box, read_box, write_box
+from pianistid_core.boxed import CARD, FACTS, LICENCE, WEIGHTS, Box, averaged, load_box, read_box, write_box
 from pianistid_core.checkpoints import LoadedModel
+from pianistid_core.clips import draw_clip
 from pianistid_core.config import RunConfig
 from pianistid_core.datasets.root import DataRoot
 from pianistid_core.errors import CheckpointError, DamagedCheckpointError, PianistIDError, RunError
@@ -40,6 +42,39 @@ def loaded() -> LoadedModel:
 @pytest.fixture
 def box(loaded: LoadedModel, tmp_path: Path) -> Box:
     return write_box(loaded, tmp_path / "box", title="Three pianists", measured={"kept": 3})
+
+
+def of_n_grams(seed: int, music: int = 0) -> LoadedModel:
+    """A model of n-grams with weights drawn from a seed, which knows those of some music."""
+    config = tiny_config(
+        encoder_module="ngram", model_cfg={"vocabulary": 500, "least_recordings": 1}, train_dataset_cfg={},
+        test_dataset_cfg={},
+    )  # fmt: skip
+    one = untrained(config)
+    roll = draw_clip(make_notes(music, seconds=30), config.test_dataset_cfg, np.random.default_rng(0))[np.newaxis]
+    one.model.study([(torch.from_numpy(roll), np.array([0]))])
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(one.model.get_parameter("weight"))
+    return one
+
+
+def test_the_mean_of_weights_answers_with_the_mean_of_logits() -> None:
+    several = [of_n_grams(seed) for seed in range(3)]
+    drawn = draw_clip(make_notes(7, seconds=30), several[0].config.test_dataset_cfg, np.random.default_rng(0))
+    roll = torch.from_numpy(drawn[np.newaxis])
+    mean = torch.stack([one.model(roll) for one in several]).mean(dim=0)
+    one = averaged(several)
+    assert torch.allclose(one.model(roll), mean, atol=1e-4)
+    assert not torch.allclose(several[0].model(roll), mean, atol=1e-2)
+    assert (one.path, one.config, one.model.training) == (several[0].path, several[0].config, False)
+    assert averaged(several[:1]) is several[0]
+
+
+def test_only_trainings_that_differ_in_their_seed_are_averaged(loaded: LoadedModel) -> None:
+    with pytest.raises(CheckpointError, match="not as good as any of them"):
+        averaged([loaded, loaded])
+    with pytest.raises(CheckpointError, match="differ in their seed alone"):
+        averaged([of_n_grams(0), of_n_grams(1, music=1)])
 
 
 def test_what_comes_out_is_what_went_in(loaded: LoadedModel, box: Box) -> None:

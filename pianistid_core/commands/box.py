@@ -3,6 +3,7 @@
 import logging
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from pianistid_core.runs import Run
 if TYPE_CHECKING:
     from pianistid_core.calibration import Calibration
     from pianistid_core.checkpoints import LoadedModel
+    from pianistid_core.config import RunConfig
 
 CONFIG = "box.yaml"
 _TEST = "test part"
@@ -44,6 +46,10 @@ def add_box(parser: ArgumentParser) -> None:
     what.add_argument("--config", metavar="FILE", default=CONFIG, help=f"the config to train by (default: {CONFIG})")
     what.add_argument("--run", metavar="RUN", help="put this finished run in, and train nothing; " + RUN_HELP)
     add_set(make)
+    make.add_argument(
+        "--seeds", type=int, nargs="+", default=[], metavar="N",
+        help="train with these seeds too, and take the mean of the weights: for networks that are linear in them",
+    )  # fmt: skip
     make.add_argument("--to", metavar="FOLDER", help="another folder than the package's own box")
     make.add_argument("--title", help="what the model is called (default: by the number of its pianists)")
     make.add_argument(
@@ -79,12 +85,13 @@ def add_box(parser: ArgumentParser) -> None:
 
 
 def _make(options: Namespace) -> int:
-    from pianistid_core.boxed import as_boxed, write_box
+    from pianistid_core.boxed import as_boxed, averaged, write_box
     from pianistid_core.checkpoints import load_model
 
     root = open_root(options.data_root)
-    run = find_run(options.run, root) if options.run else _trained(options, root)
-    loaded = as_boxed(load_model(run.path, root=root))
+    runs = [find_run(options.run, root)] if options.run else list(_trained(options, root))
+    run = runs[0]
+    loaded = as_boxed(averaged([load_model(one.path, root=root) for one in runs]))
     if loaded.calibration is None:
         loaded = replace(loaded, calibration=_calibrated(run, loaded, root, options))
     measured = _measured(loaded, root, options) | {"profiles": _profiles(run, root)}
@@ -94,7 +101,14 @@ def _make(options: Namespace) -> int:
         Path(options.to).expanduser() if options.to else box_folder(),
         title=title,
         measured=measured,
-        made={"date": time.strftime("%Y-%m-%d", time.gmtime()), "program": _program(), "command": "pianistid box make"},
+        made={
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "program": _program(),
+            "command": " ".join(
+                ["pianistid box make", *(["--seeds"] if options.seeds else []), *map(str, options.seeds)]
+            ),
+            "trainings": len(runs),
+        },
     )
     if options.json:
         say_json(_facts(box))
@@ -106,17 +120,24 @@ def _make(options: Namespace) -> int:
     return 0
 
 
-def _trained(options: Namespace, root: DataRoot) -> Run:
-    """The run of the config, trained to its end: where it was already, nothing is done again."""
-    from pianistid_core import training
+def _trained(options: Namespace, root: DataRoot) -> Iterator[Run]:
+    """The run of the config, and one for each further seed, trained to their ends: all but what is trained already."""
     from pianistid_core.devices import keep_memory
 
     config = load_config(options.config, overrides=options.set)
     split = root.split(config.data_split_dir)
     for part in PARTS:
         require_clips(root, split, part)
-    run = run_for(config, root)
     keep_memory()
+    yield _trained_once(config, root)
+    for seed in options.seeds:
+        yield _trained_once(replace(config, seed=seed, run=f"{config.run}-seed{seed}"), root)
+
+
+def _trained_once(config: "RunConfig", root: DataRoot) -> Run:
+    from pianistid_core import training
+
+    run = run_for(config, root)
     with progress("batches") as shown:
         state = training.train(config, root, run, on_progress=shown.show)
     if state.status != "finished":
@@ -146,13 +167,13 @@ def _calibrated(run: Run, loaded: "LoadedModel", root: DataRoot, options: Namesp
                 leave_out(config, root, names, progress=shown.show)
                 for names in draws(loaded.class_names, options.strangers)
             ]
+        if strange:
+            measured["unknown"] = strangers_measured(strange)
+        part = f"training recordings, held out in {options.folds} folds" if options.folds else _TEST
+        found = fit(*held, part=part, usual=usual_in(root, config.data_split_dir), measured=measured)
     except DataError as error:
         complain(f"note: the model is not calibrated: {error}")
         return None
-    if strange:
-        measured["unknown"] = strangers_measured(strange)
-    part = f"training recordings, held out in {options.folds} folds" if options.folds else _TEST
-    found = fit(*held, part=part, usual=usual_in(root, config.data_split_dir), measured=measured)
     # So that a box that is made again need not train all of these again.
     kept = {"checkpoint": loaded.path.name, "fingerprint": fingerprint(loaded.path), "calibration": found.to_dict()}
     run.save_json(CALIBRATION_FILE, kept)

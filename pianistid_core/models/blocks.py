@@ -28,11 +28,13 @@ class PianistModel(nn.Module):
     """A network from piano rolls to pianists; every architecture is one of these.
 
     Rolls are float32 (B, in_channels, 88, 3000), normalised to 0..1. One that `studies` is shown the training part once
-    before its first step. Whoever asks who plays does so once for each of `listenings`, frames by which the rolls are
-    moved, and takes the mean of the logits.
+    before its first step. Of one that `is_linear`, the mean of several trainings' weights answers with the mean of
+    their logits, where the trainings differ in their seed alone. Whoever asks who plays does so once for each of
+    `listenings`, frames by which the rolls are moved, and takes the mean of the logits.
     """
 
     studies: bool = False
+    is_linear: bool = False
     listenings: tuple[int, ...] = (0,)
 
     def __init__(self, *, in_channels: int, num_classes: int, feature_size: int, frame_pool: int) -> None:

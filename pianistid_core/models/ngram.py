@@ -57,6 +57,7 @@ class NgramModel(DrawsChance, ConceptModel):
 
     hears = HEARD
     studies = True
+    is_linear = True
     listenings = LISTENINGS
 
     def __init__(self, options: NgramOptions, num_classes: int) -> None:
