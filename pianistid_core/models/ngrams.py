@@ -123,7 +123,7 @@ _MOST_UP = 4
 
 
 def find(moments: Moments) -> Iterator[Found]:
-    """All n-grams of all families, in the order of `FAMILIES` but for those of which there are none."""
+    """All n-grams of all families, concept by concept."""
     if not len(moments):
         return
     reader = _Reader(moments)
