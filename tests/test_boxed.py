@@ -15,14 +15,15 @@ import torch
 from setuptools.dist import Distribution
 
 from pianistid_core import boxed
-from pianistid_core.boxed import CARD, FACTS, LICENCE, WEIGHTS, Box, averaged, load_box, read_box, write_box
+from pianistid_core.boxed import CARD, FACTS, LICENCE, MOST_BYTES, WEIGHTS, Box, averaged, load_box, read_box, write_box
 from pianistid_core.checkpoints import LoadedModel
 from pianistid_core.clips import draw_clip
 from pianistid_core.config import RunConfig
-from pianistid_core.datasets.root import DataRoot
+from pianistid_core.datasets.root import DataRoot, Split, SplitEntry
 from pianistid_core.errors import CheckpointError, DamagedCheckpointError, PianistIDError, RunError
 from pianistid_core.identify import Identifier
 from pianistid_core.models import build_model
+from pianistid_core.robustness import measure_expressive
 from tiny import PIANISTS, make_notes, tiny_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -228,8 +229,30 @@ def test_the_shipped_box_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     if not boxed.is_shipped():
         pytest.skip("this copy of the source has no weights in its box")
     shipped = read_box()
-    assert load_box().class_names == shipped.class_names
+    loaded = load_box()
+    assert loaded.class_names == shipped.class_names and len(shipped.class_names) == 20
+    assert loaded.calibration is not None
     assert "CC BY-NC 4.0" in shipped.card
+    assert shipped.weights.stat().st_size <= MOST_BYTES == 12_000_000
+    assert shipped.measured["test"]["hears"] == ["melody", "harmony", "rhythm"]
+
+
+def test_the_shipped_model_does_on_clips_as_transcribed_what_its_card_says(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIANISTID_BOX")
+    clips = shared / "data" / "expressive"
+    if not (boxed.is_shipped() and clips.is_dir()):
+        pytest.skip("this copy of the source has no weights in its box, or no clips as transcribed beside it")
+    loaded = load_box()
+    whose = [(f"jtd/{name.split()[-1]}{name[0]}-".lower(), label) for label, name in enumerate(loaded.class_names)]
+    test = tuple(SplitEntry(track, label, 60.0) for track, label in whose)
+    split = Split("by name", loaded.class_names, {"test": test})
+    found = measure_expressive(Identifier(loaded, torch.device("cpu")), clips, split)
+    said = read_box().measured["expressive"]["held out"]
+    assert found["held out"]["n"] == said["n"]
+    # Of those on the edge another machine may see one otherwise.
+    assert abs(found["held out"]["right"] - said["right"]) <= 1
 
 
 def test_errors_are_of_the_tree() -> None:
