@@ -132,7 +132,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "sched_type": "cosine",
         "sched_cfg": {"T_max": 100, "eta_min": 0.0},
         "loss_type": "cce",
-        "loss_cfg": {"label_smoothing": 0.0},
+        "loss_cfg": {"label_smoothing": 0.0, "logit_adjustment": 0.0},
         "checkpoint_cfg": {
             "save_checkpoints": True,
             "load_checkpoints": True,
