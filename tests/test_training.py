@@ -395,7 +395,8 @@ def test_a_trainer_says_who_it_is(tiny_root: DataRoot) -> None:
     assert seen == {("running", True)}
 
 
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run(tiny_root: DataRoot) -> None:
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run(tiny_root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pianistid_core.mirror._SHORT_PATIENCE_S", 120.0)  # on a busy machine the first copy takes long
     config = tiny_config(epochs=2, mlflow_cfg={"use": True})
     run = run_for(config, tiny_root)
     train(config, tiny_root, run, on_progress=stop_at(run, "train", 2, visit=2))
