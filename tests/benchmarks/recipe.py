@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         rows += splits(root, options.metadata)
     if options.results is not None:
         table = json.loads(options.results.read_text()) | {"best": [asdict(row) for row in rows]}
-        write_atomically(options.results, (json.dumps(table, indent=1) + "\n").encode())
+        write_atomically(options.results, (json.dumps(table, indent=2) + "\n").encode())
     if "steps" in options.only:
         steps(root, options.steps)
 
