@@ -113,8 +113,9 @@ def kernels(rows: Tensor, columns: Tensor, values: Tensor, n: int, starts: Seque
     for begin, end in pairwise(starts):
         product = torch.zeros(n, n)
         for first in range(begin, end, _AT_ONCE):
-            mine = (columns >= first) & (columns < min(first + _AT_ONCE, end))
-            block = torch.zeros(n, _AT_ONCE)
+            width = min(_AT_ONCE, end - first)
+            mine = (columns >= first) & (columns < first + width)
+            block = torch.zeros(n, width)
             block[rows[mine], columns[mine] - first] = values[mine]
             product.addmm_(block, block.T)
         yield product.half()
