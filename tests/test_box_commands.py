@@ -125,6 +125,7 @@ def test_further_seeds_are_trained_and_the_weights_are_the_mean(root: DataRoot, 
     assert not torch.equal(weights[0], weights[1])
     made = load_box(tmp_path / "box").model.get_parameter("weight")
     assert torch.allclose(made, torch.stack(weights).mean(dim=0), atol=1e-3)
+    assert main(["box", "make", "--run", "tests/grams", "--seeds", "7", "--data-root", str(root.path)]) == 1
     card = read_box(tmp_path / "box").card
     assert "3 times with other seeds" in card and "`pianistid box make --seeds 7 8`" in card
 

@@ -88,6 +88,8 @@ def _make(options: Namespace) -> int:
     from pianistid_core.boxed import as_boxed, averaged, write_box
     from pianistid_core.checkpoints import load_model
 
+    if options.run and options.seeds:
+        raise RunError("--run puts in what is trained, and --seeds trains more; give one of them")
     root = open_root(options.data_root)
     runs = [find_run(options.run, root)] if options.run else list(_trained(options, root))
     run = runs[0]

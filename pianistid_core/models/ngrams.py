@@ -108,9 +108,8 @@ FAMILIES: tuple[Family, ...] = (
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _NUMBERS = {family.name: number for number, family in enumerate(FAMILIES)}
-_SIZES: dict[str, list[int]] = {}
-for _sized_name in re.findall(r"^(.*\D)(\d+)$", "\n".join(_BY_NAME), flags=re.MULTILINE):
-    _SIZES.setdefault(_sized_name[0], []).append(int(_sized_name[1]))
+_NUMBERED = [match for match in map(re.compile(r"(.*\D)(\d+)").fullmatch, _BY_NAME) if match]
+_SIZES = {match[1]: [int(other[2]) for other in _NUMBERED if other[1] == match[1]] for match in _NUMBERED}
 
 MOST_WAIT, NO_WAIT, MOST_STRUCK, MOST_HELD, MOST_LEGATO = 12, 15, 6, 9, 3
 SHORT_WAIT, SHORT_LENGTH = 6, 8  # where families that look at two things at once stop counting
